@@ -1,0 +1,47 @@
+"""The `hf-lotus` command: one module of this folder per subcommand."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+# name → (module, what it does). A module is imported only when its command runs, so `--help` is instant.
+COMMANDS = {
+    "unlearn": ("unlearn", "unlearn a forget set from an image classifier, measure, and save"),
+    "evaluate": ("evaluate", "measure a checkpoint that has already been unlearned, by anything"),
+    "demo": ("demo", "the whole way on scikit-learn's digits, in a minute or two, without any download"),
+}
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: hf-lotus COMMAND [options]", "", "commands:", *lines, "", "hf-lotus COMMAND --help lists the options."]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a subcommand and return its exit status: 0, or 2 after an error in what the user gave."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from hf_lotus.version import __version__
+
+        print(__version__)
+        return 0
+    if argv[0] not in COMMANDS:
+        print(f"hf-lotus: unknown command {argv[0]!r}.\n\n{_usage()}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"hf_lotus.cli.{COMMANDS[argv[0]][0]}")
+    try:
+        return module.run(argv[1:])
+    except (ValueError, TypeError, OSError) as error:
+        print(f"hf-lotus {argv[0]}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
