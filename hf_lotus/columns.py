@@ -1,0 +1,103 @@
+"""Find the image and the label column of a data set from its features, and read labels without decoding images."""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Image, IterableDataset
+
+
+def require_map_style(dataset: object, what: str) -> None:
+    """Raise `TypeError` for a streamed data set: rows to forget need row numbers."""
+    if isinstance(dataset, IterableDataset):
+        raise TypeError(
+            f"The {what} is an IterableDataset, which has no row numbers to forget by. "
+            "Load it without streaming=True, or write it to disk first."
+        )
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """The allowed names for an error message: the nearest few first, where there are any."""
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    shown = ", ".join(repr(n) for n in (close or names[:20]))
+    if close:
+        return f"Did you mean {shown}?"
+    return f"There are: {shown}{' …' if len(names) > 20 else ''}."
+
+
+def require_column(dataset: Dataset, column: str) -> None:
+    """Raise `ValueError` naming the nearest columns if `dataset` has no such column."""
+    if column not in dataset.column_names:
+        raise ValueError(f"The data set has no column {column!r}. {nearest(column, dataset.column_names)}")
+
+
+def find_image_column(dataset: Dataset, named: str | None = None) -> str | None:
+    """Name of the image column: `named` if given, else the only `Image` feature, else None.
+
+    Raises:
+        ValueError: if `named` is not an image column, or there are several and none was named.
+    """
+    images = [name for name, feature in (dataset.features or {}).items() if isinstance(feature, Image)]
+    if named is not None:
+        require_column(dataset, named)
+        if named not in images:
+            raise ValueError(
+                f"Column {named!r} is {dataset.features[named]}, not an Image feature ({images or 'none'})."
+            )
+        return named
+    if len(images) > 1:
+        raise ValueError(
+            f"The data set has several image columns ({', '.join(images)}): name one as the image column."
+        )
+    return images[0] if images else None
+
+
+def find_label_column(dataset: Dataset, named: str | None = None, num_labels: int | None = None) -> str:
+    """Name of the label column: `named` if given, else the `ClassLabel` feature that fits, else 'labels' or 'label'.
+
+    Args:
+        dataset: the data set.
+        named: the user's choice, checked to exist.
+        num_labels: the model's number of classes; chooses between several label columns (CIFAR-100's fine and coarse).
+
+    Raises:
+        ValueError: if no column fits, or several do.
+    """
+    if named is not None:
+        require_column(dataset, named)
+        return named
+    class_labels = [name for name, feature in (dataset.features or {}).items() if isinstance(feature, ClassLabel)]
+    fitting = [name for name in class_labels if num_labels in (None, dataset.features[name].num_classes)]
+    if len(fitting) == 1:
+        return fitting[0]
+    candidates = [name for name in ("labels", "label") if name in dataset.column_names and name in (fitting or [name])]
+    if candidates:
+        return candidates[0]
+    raise ValueError(
+        f"Cannot tell which column holds the labels: {len(fitting)} of the class-label columns "
+        f"({', '.join(class_labels) or 'none'}) fit"
+        + (f" a model with {num_labels} classes" if num_labels is not None else "")
+        + f". Name the label column; the columns are {', '.join(dataset.column_names)}."
+    )
+
+
+def read_column(dataset: Dataset, column: str) -> np.ndarray:
+    """One column as an array, without reading or decoding the others; shape (rows,)."""
+    require_column(dataset, column)
+    return np.asarray(dataset.select_columns([column]).with_format("numpy")[:][column])
+
+
+def read_labels(dataset: Dataset, column: str) -> np.ndarray:
+    """The label column as int64, shape (rows,).
+
+    Raises:
+        ValueError: if the labels are not integers (regression, several labels a sample, names).
+    """
+    labels = read_column(dataset, column)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"Column {column!r} must hold one integer class a sample, got {labels.dtype} of shape {labels.shape}. "
+            "Turn names into classes with dataset.class_encode_column; several labels a sample are not supported."
+        )
+    return labels.astype(np.int64)

@@ -1,0 +1,96 @@
+"""Find exactly identical images within and across data sets, by content.
+
+The LoTUS paper found identical images across the parts of MUFAC: a forgotten image that is also retained is not
+forgotten, and one that is also "unseen" is no reference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, Image
+from tqdm.auto import tqdm
+
+from hf_lotus.columns import find_image_column
+
+
+def content_digests(
+    dataset: Dataset, image_column: str | None = None, by: str = "bytes", batch_size: int = 1000
+) -> np.ndarray:
+    """A 16-byte digest of every image; equal images have equal digests. Shape (rows,).
+
+    Args:
+        dataset: a data set with an image column.
+        image_column: its name; found from the features if None.
+        by: "bytes" hashes the encoded files as stored (fast, no decoding); "pixels" hashes decoded RGB pixels, which
+            also finds an image that was saved twice in different encodings.
+        batch_size: images read at a time.
+
+    Raises:
+        ValueError: if there is no image column, or for another `by`.
+    """
+    column = find_image_column(dataset, image_column)
+    if column is None:
+        raise ValueError("The data set has no image column to look for duplicates in.")
+    if by not in ("bytes", "pixels"):
+        raise ValueError(f"Images can be compared by 'bytes' or 'pixels', got {by!r}.")
+    images = dataset.select_columns([column])
+    if by == "bytes":
+        images = images.cast_column(column, Image(decode=False))
+    digests = np.empty(len(images), dtype="V16")
+    with tqdm(total=len(images), desc="Hashing images", unit="img", leave=False, disable=len(images) < 20_000) as bar:
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size][column]
+            for offset, image in enumerate(batch):
+                digests[start + offset] = hashlib.blake2b(_content(image), digest_size=16).digest()
+            bar.update(len(batch))
+    return digests
+
+
+def _content(image: object) -> bytes:
+    if isinstance(image, dict):  # the encoded file: inside the table, or a path to it
+        return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+    rgb = image.convert("RGB")
+    return f"{rgb.size}".encode() + rgb.tobytes()
+
+
+def shared_rows(digests: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Positions in `digests` whose value also occurs in `others`."""
+    return np.flatnonzero(np.isin(digests, others))
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Identical images across the parts of a run.
+
+    Attributes:
+        counts: "part & other part" → number of images of the first that also occur in the second.
+    """
+
+    counts: Mapping[str, int]
+
+    def __str__(self) -> str:
+        found = [f"{count} of {pair}" for pair, count in self.counts.items() if count]
+        return "Identical images: " + ("; ".join(found) if found else "none across the parts") + "."
+
+
+def find_duplicates(parts: Mapping[str, Dataset | None], **find: object) -> Duplicates:
+    """Count identical images between every two parts (forget, retain, unseen, test).
+
+    Args:
+        parts: name → data set; parts that are None are left out.
+        **find: passed to `content_digests`.
+    """
+    digests = {name: content_digests(part, **find) for name, part in parts.items() if part is not None}
+    names = list(digests)
+    return Duplicates(
+        {
+            f"{first} & {second}": len(shared_rows(digests[first], digests[second]))
+            for position, first in enumerate(names)
+            for second in names[position + 1 :]
+        }
+    )
