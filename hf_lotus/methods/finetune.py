@@ -1,0 +1,41 @@
+"""Finetuning on what is retained: the baseline that hopes for catastrophic forgetting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hf_lotus.methods.base import GradientMethod, LossInputs, is_batch_norm_model
+from hf_lotus.rounds import Streams
+
+
+@dataclass(frozen=True)
+class Finetune(GradientMethod):
+    """Go on training with the true labels, on the retain set alone: ``loss(x) = CE(s, y)``, x ∈ D_r.
+
+    Attributes:
+        retain_fraction: share of the retain set that takes part, drawn once.
+    """
+
+    retain_fraction: float = 1.0
+
+    def streams(self) -> Streams:
+        """The retain set, shuffled."""
+        return Streams(forget=False, retain_fraction=self.retain_fraction)
+
+    def loss(self, inputs: LossInputs) -> Tensor:
+        """Cross-entropy with the labels, shape (batch,)."""
+        return F.cross_entropy(inputs.logits.float(), inputs.labels, reduction="none")
+
+    def default_arguments(self, model: nn.Module) -> dict[str, object]:
+        """The settings of the LoTUS tables (arXiv:2503.18314): SGD 1e-3, momentum 0.9, 10 rounds (ResNet) or 3."""
+        resnet = is_batch_norm_model(model)
+        return {
+            "learning_rate": 1e-3,
+            "optim": "sgd",
+            "optim_args": "momentum=0.9",
+            "num_train_epochs": 10 if resnet else 3,
+            "per_device_train_batch_size": 128 if resnet else 32,
+        }

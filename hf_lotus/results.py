@@ -1,0 +1,222 @@
+"""What a run measured, with its controls and its provenance: frozen, to JSON and back, and as a Markdown table."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+FORMAT_VERSION = 1
+LIBRARIES = ("hf-lotus", "torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """Every metric of one model. None where a metric needs data, or a retrained model, that was not given.
+
+    Attributes:
+        name: "original", "retrain", or the method that made the model.
+        forget_accuracy: share of the forget set classified correctly, exact.
+        retain_accuracy: the same on the retain set.
+        unseen_accuracy: the same on the unseen set.
+        test_accuracy: the same on the test set.
+        mia_member_rate: share of the forget set that the entropy attack calls member.
+        unseen_member_rate: the same of the unseen set, by an attack that did not train on it.
+        jsd: mean JSD from the retrained model's predictions on the forget set, in nats.
+        rf_jsd: the retrain-free divergence, in nats.
+        rf_jsd_z: how many deviations `rf_jsd` lies above its null.
+        avg_gap: mean distance from the retrained model in member rate, forget, retain and test accuracy.
+        retrain_free_gap: the estimate of `avg_gap` when nobody can retrain.
+        seconds: wall time of making the model.
+    """
+
+    name: str
+    forget_accuracy: float
+    retain_accuracy: float
+    unseen_accuracy: float | None = None
+    test_accuracy: float | None = None
+    mia_member_rate: float | None = None
+    unseen_member_rate: float | None = None
+    jsd: float | None = None
+    rf_jsd: float | None = None
+    rf_jsd_z: float | None = None
+    avg_gap: float | None = None
+    retrain_free_gap: float | None = None
+    seconds: float | None = None
+
+    def metrics(self) -> dict[str, float]:
+        """The metrics that were measured, without the name."""
+        return {name: value for name, value in asdict(self).items() if name != "name" and value is not None}
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What the metrics would read on a model that had never seen the forget set, measured without retraining.
+
+    Attributes:
+        unseen_accuracy: the original model's accuracy on unseen data; the forget accuracy's reference.
+        unseen_member_rate: the original model's member rate on unseen data; the member rate's reference.
+        rf_jsd_null_mean: mean of RF-JSD over resamples of unseen data against itself.
+        rf_jsd_null_std: its standard deviation.
+        jsd_floor: mean JSD between original and retrained model on the test set, which neither has seen: two
+            trainings differ by that much anyway. Needs a retrained model.
+    """
+
+    unseen_accuracy: float | None = None
+    unseen_member_rate: float | None = None
+    rf_jsd_null_mean: float | None = None
+    rf_jsd_null_std: float | None = None
+    jsd_floor: float | None = None
+
+
+# Column heading → field of ModelResult, its field of Controls, and decimals.
+COLUMNS = {
+    "Forget acc.": ("forget_accuracy", "unseen_accuracy", 3),
+    "Retain acc.": ("retain_accuracy", None, 3),
+    "Unseen acc.": ("unseen_accuracy", None, 3),
+    "Test acc.": ("test_accuracy", None, 3),
+    "MIA member rate": ("mia_member_rate", "unseen_member_rate", 3),
+    "JSD": ("jsd", "jsd_floor", 4),
+    "RF-JSD": ("rf_jsd", "rf_jsd_null_mean", 4),
+    "RF-JSD z": ("rf_jsd_z", None, 1),
+    "Avg Gap": ("avg_gap", None, 4),
+    "Retrain-free gap": ("retrain_free_gap", None, 4),
+    "Seconds": ("seconds", None, 1),
+}
+REFERENCE_ROW = "reference: unseen data"
+
+
+@dataclass(frozen=True)
+class UnlearningResult:
+    """The models that were compared, the controls that calibrate them, and where the figures come from.
+
+    Attributes:
+        models: one entry a model; the original first, the retrained model last where there is one.
+        controls: the references for the forget set's figures.
+        notes: what a reader must know: what was left out, which premise does not hold.
+        provenance: versions, hardware, seed, split digest, command, and whatever the run adds; JSON values only.
+    """
+
+    models: tuple[ModelResult, ...]
+    controls: Controls
+    notes: tuple[str, ...] = ()
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> ModelResult:
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise KeyError(f"No model named {name!r}; there are {', '.join(model.name for model in self.models)}.")
+
+    def to_json(self, path: str | Path) -> None:
+        """Write the result; the file appears whole or not at all."""
+        path = Path(path)
+        document = {"format_version": FORMAT_VERSION, **asdict(self)}
+        unfinished = path.with_name(path.name + ".part")
+        unfinished.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> UnlearningResult:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: if the file has another format version, or fields this version does not know.
+        """
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        version = document.pop("format_version", None) if isinstance(document, dict) else None
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{path} is not a result of format version {FORMAT_VERSION} (it says {version!r}). "
+                "Read it with the version of hf-lotus that wrote it."
+            )
+        try:
+            return cls(
+                models=tuple(ModelResult(**model) for model in document.pop("models")),
+                controls=Controls(**document.pop("controls")),
+                notes=tuple(document.pop("notes")),
+                **document,
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a result that this version can read: {error}.") from error
+
+    def to_markdown(self) -> str:
+        """The table, one row a model, the reference row last; then the notes."""
+        rows = [[model.name, *self._cells(model)] for model in self.models]
+        if any(value is not None for value in asdict(self.controls).values()):
+            rows.append([f"*{REFERENCE_ROW}*", *self._reference_cells()])
+        used = [0] + [i for i in range(1, len(COLUMNS) + 1) if any(row[i] != "–" for row in rows)]
+        header = ["Model", *COLUMNS]
+        table = _markdown_table([header[i] for i in used], [[row[i] for i in used] for row in rows])
+        return "\n".join([table, *([""] if self.notes else []), *(f"- {note}" for note in self.notes)])
+
+    @staticmethod
+    def _cells(model: ModelResult) -> list[str]:
+        return [_number(getattr(model, name), decimals) for name, _, decimals in COLUMNS.values()]
+
+    def _reference_cells(self) -> list[str]:
+        cells = []
+        for _, reference, decimals in COLUMNS.values():
+            cell = _number(getattr(self.controls, reference), decimals) if reference else "–"
+            if reference == "rf_jsd_null_mean" and self.controls.rf_jsd_null_std is not None:
+                cell += f" ± {self.controls.rf_jsd_null_std:.{decimals}f}"
+            cells.append(cell)
+        return cells
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "–" if value is None else f"{value:.{decimals}f}"
+
+
+def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns also line up as plain text."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]
+        return "| " + " | ".join(padded) + " |"
+
+    ruler = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
+    return "\n".join([line(header), ruler, *map(line, rows)])
+
+
+def provenance(**run: object) -> dict[str, object]:
+    """Where figures come from: library versions, hardware, command, and what the caller adds (`run`).
+
+    Values of command-line flags whose name has "token" in it are left out.
+    """
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "versions": {name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
+        "hardware": {"device": device, "cpus": os.cpu_count(), "platform": platform.platform()},
+        "command": " ".join(_without_secrets([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        **run,
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _without_secrets(arguments: Sequence[str]) -> list[str]:
+    clean, hide = [], False
+    for argument in arguments:
+        is_flag = argument.startswith("--")
+        secret = is_flag and "token" in argument.split("=")[0].lower()
+        if hide and not is_flag:
+            argument = "***"
+        elif secret and "=" in argument:
+            argument = argument.split("=")[0] + "=***"
+        clean.append(argument)
+        hide = secret and "=" not in argument
+    return clean
