@@ -101,3 +101,30 @@ def read_labels(dataset: Dataset, column: str) -> np.ndarray:
             "Turn names into classes with dataset.class_encode_column; several labels a sample are not supported."
         )
     return labels.astype(np.int64)
+
+
+def shared_base_rows(first: object, second: object) -> list[int]:
+    """Rows of `first` that are also rows of `second`, where both are views of one table in memory or on disk.
+
+    Selecting, slicing and dropping columns keep the table's buffers, so a row is known by its buffer and its place in
+    it, without reading any data. Data sets of other kinds, or loaded twice, share no buffers and give no rows.
+    """
+    if not isinstance(first, Dataset) or not isinstance(second, Dataset):
+        return []
+    common = [name for name in first.column_names if name in second.column_names]
+    if not common:
+        return []
+    return np.flatnonzero(np.isin(_row_addresses(first, common[0]), _row_addresses(second, common[0]))).tolist()
+
+
+def _row_addresses(dataset: Dataset, column: str) -> np.ndarray:
+    """For each row, its buffer's address and its place in that buffer, shape (rows,)."""
+    places = []
+    for chunk in dataset.data.column(column).chunks:
+        place = np.empty(len(chunk), dtype=[("buffer", np.int64), ("place", np.int64)])
+        place["buffer"] = next((buffer.address for buffer in chunk.buffers() if buffer is not None), 0)
+        place["place"] = np.arange(chunk.offset, chunk.offset + len(chunk))
+        places.append(place)
+    rows = np.concatenate(places)
+    # A selection that is not contiguous keeps the whole table and a list of rows beside it.
+    return rows if dataset._indices is None else rows[dataset._indices.column(0).to_numpy()]

@@ -184,7 +184,7 @@ class Yardstick:
     def rf_jsd_null(self) -> Null | None:
         """The null of RF-JSD; None without unseen data, or where whole classes are forgotten."""
         unseen = self.original.get("unseen")
-        if unseen is None or self.class_wise or not self._common_classes:
+        if unseen is None or self.class_wise or not len(self._common_classes):
             return None
         counts = np.bincount(self.original["forget"].labels, minlength=unseen.probabilities.shape[1])
         return rf_jsd_null(unseen.probabilities, unseen.labels, counts, seed=self.seed)

@@ -53,7 +53,7 @@ class LoTUS(GradientMethod):
         return Streams(forget=True, retain_fraction=self.retain_fraction)
 
     def begin_round(self, run: Run, index: int) -> Round:
-        """Set the temperature from the two accuracies (the paper's Eq. 8), and stop below the bound."""
+        """Set the temperature from the two accuracies, and stop below the bound."""
         forget_accuracy = run.student_accuracy("forget")
         bound = 0.0 if run.class_wise else run.teacher_accuracy("unseen")
         values = {

@@ -1,0 +1,80 @@
+"""Training arguments with unlearning's defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+# Left open by the user, these are settled by the method for the model at hand; the values are Trainer's own and only
+# stand in until then.
+OPEN_ARGUMENTS = {
+    "learning_rate": 5e-5,
+    "num_train_epochs": 3.0,
+    "per_device_train_batch_size": 8,
+    "optim": "adamw_torch",
+    "optim_args": None,
+    "lr_scheduler_type": "constant",
+}
+
+
+@dataclass
+class UnlearningArguments(TrainingArguments):
+    """`TrainingArguments` whose open values the method fills in, and whose defaults suit unlearning.
+
+    One epoch is one round. `learning_rate`, `num_train_epochs`, `per_device_train_batch_size`, `optim`, `optim_args`
+    and `lr_scheduler_type` are None until `UnlearningTrainer` settles them by the method's and the model family's
+    defaults; whatever is set here is kept.
+
+    Attributes:
+        horizontal_flip: mirror training images at random.
+        crop_padding: pad training images by this many pixels and crop at random.
+    """
+
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate. Default: the method's for the model family."}
+    )
+    num_train_epochs: float | None = field(
+        default=None, metadata={"help": "Number of rounds. Default: the method's for the model family."}
+    )
+    per_device_train_batch_size: int | None = field(
+        default=None, metadata={"help": "Batch size per device. Default: the method's for the model family."}
+    )
+    optim: str | None = field(default=None, metadata={"help": "Optimizer. Default: the method's, else AdamW."})
+    lr_scheduler_type: str | None = field(
+        default=None, metadata={"help": "Learning-rate schedule. Default: the method's, else constant."}
+    )
+    weight_decay: float = field(default=5e-4, metadata={"help": "Weight decay."})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Clip gradients to this norm; 0 does not clip."})
+    per_device_eval_batch_size: int = field(default=256, metadata={"help": "Evaluation batch size per device."})
+    logging_strategy: str = field(default="epoch", metadata={"help": "When to log: no, steps or epoch (a round)."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch (a round) or best."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "How many checkpoints to keep."})
+    horizontal_flip: bool = field(default=False, metadata={"help": "Mirror training images at random."})
+    crop_padding: int = field(
+        default=0, metadata={"help": "Pad training images by this many black pixels and crop at random."}
+    )
+
+    def __post_init__(self):
+        self.open_arguments = {name for name in OPEN_ARGUMENTS if getattr(self, name) is None}
+        for name in self.open_arguments:
+            setattr(self, name, OPEN_ARGUMENTS[name])
+        if self.crop_padding < 0:
+            raise ValueError(f"crop_padding must be 0 or more pixels, got {self.crop_padding}.")
+        if self.label_smoothing_factor != 0:
+            raise ValueError("label_smoothing_factor is not used by unlearning losses; leave it at 0.")
+        super().__post_init__()
+
+    def settle(self, defaults: dict[str, object]) -> None:
+        """Give the arguments that the user left open the values in `defaults`; what is not in there keeps Trainer's.
+
+        Args:
+            defaults: name → value, as a method's `default_arguments` gives them.
+        """
+        for name in sorted(self.open_arguments):
+            if name in defaults:
+                # Through the field's own type: Trainer compares enums.
+                setattr(
+                    self, name, type(getattr(self, name))(defaults[name]) if getattr(self, name) else defaults[name]
+                )
+        self.open_arguments = set()

@@ -1,0 +1,457 @@
+"""`UnlearningTrainer`: the seam between unlearning methods and `transformers.Trainer`."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.trainer_utils import TrainOutput, speed_metrics
+from transformers.utils import logging
+
+from hf_lotus.arguments import UnlearningArguments
+from hf_lotus.batches import (
+    FORGET_FLAG,
+    Collator,
+    class_logits,
+    model_columns,
+    model_inputs,
+    read_dataset_labels,
+    require_single_label,
+)
+from hf_lotus.columns import shared_base_rows
+from hf_lotus.evaluation import Predictions, Yardstick, predict, predict_splits
+from hf_lotus.images import Augmentation, ReadyImages, ready
+from hf_lotus.methods import METHODS, GradientMethod, LossInputs, LoTUS, Round
+from hf_lotus.results import ModelResult, UnlearningResult, provenance
+from hf_lotus.rounds import NOISE, RoundDataset, RoundSampler, derived_seed, draw_subset
+
+logger = logging.get_logger(__name__)
+
+
+class UnlearningTrainer(Trainer):
+    """A `Trainer` that unlearns: makes a trained classifier forget some of its training data.
+
+    A frozen copy of the model (the teacher) is taken when the trainer is made. One epoch is one round of the method.
+    `evaluate()` measures the student on every split that was given, beside what calibrates the figures.
+
+    Args:
+        model: the trained classifier to unlearn; its output has `logits` of shape (batch, classes). Changed in place.
+        args: `UnlearningArguments`.
+        method: the unlearning method; `LoTUS()` if None.
+        forget_dataset: what to forget. Raw images (a `datasets.Dataset` with an image and a label column) or samples
+            of model inputs with a label.
+        retain_dataset: the rest of the training data.
+        unseen_dataset: data of the same kind that was never trained on. Needed by LoTUS unless whole classes are
+            forgotten, and by RF-JSD.
+        eval_dataset: the test set; never used to decide anything.
+        retrain_model: a model trained without the forget set, to measure the gaps from. Never used to decide anything.
+        processing_class: the model's image processor or tokenizer.
+        data_collator: how to collate samples that are not images.
+        image_column: name of the image column, where it cannot be told from the features.
+        label_column: name of the label column, where it cannot be told from the features.
+        callbacks: as in `Trainer`.
+        optimizers: as in `Trainer`.
+
+    Raises:
+        TypeError: for a streamed data set, or a method that is not one.
+        ValueError: for an empty set, rows shared between sets, labels outside the model's classes, a missing unseen
+            set, or a model that is not a single-label classifier.
+    """
+
+    # The loss is averaged over all samples of an optimizer step, accumulated and on all ranks (transformers ≥ 5.20).
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module,
+        args: UnlearningArguments | None = None,
+        method: GradientMethod | None = None,
+        *,
+        forget_dataset: Dataset,
+        retain_dataset: Dataset,
+        unseen_dataset: Dataset | None = None,
+        eval_dataset: Dataset | None = None,
+        retrain_model: nn.Module | None = None,
+        processing_class: object | None = None,
+        data_collator: Callable | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple = (None, None),
+    ):
+        args = args if args is not None else UnlearningArguments("unlearned")
+        self.method = method if method is not None else LoTUS()
+        if not isinstance(self.method, GradientMethod):
+            raise TypeError(f"method must be one of {', '.join(METHODS)} (hf_lotus.methods), got {self.method!r}.")
+        require_single_label(model)
+        args.settle(self.method.default_arguments(model))
+        given = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
+        _check_rows(given)
+        num_labels = getattr(getattr(model, "config", None), "num_labels", None)
+        self._columns = {"image_column": image_column, "label_column": label_column, "num_labels": num_labels}
+        self.splits = {
+            name: None if dataset is None else ready(dataset, processing_class, f"{name} set", **self._columns)
+            for name, dataset in given.items()
+        }
+        self.class_wise = self._check_labels(num_labels)
+        self.seed = args.seed
+        streams = self.method.streams()
+        rounds = RoundDataset(
+            self.splits["forget"] if streams.forget else None,
+            self.splits["retain"],
+            draw_subset(len(retain_dataset), streams.retain_fraction, args.seed),
+        )
+        self.retrain_model = retrain_model
+        self.unlearning_seconds: float | None = None
+        self._round: Round | None = None
+        self._augmentation = Augmentation(args.horizontal_flip, args.crop_padding)
+        self._noise = torch.Generator(device=args.device)
+        self._batch_id = (-1, 0)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=rounds,
+            # Trainer refuses an eval_strategy without an evaluation set; here there is always the forget set.
+            eval_dataset=self.splits["test"] if eval_dataset is not None else self.splits["forget"],
+            processing_class=processing_class,
+            callbacks=[*(callbacks or []), _RoundCallback(self)],
+            optimizers=optimizers,
+        )
+        # The sample count of an optimizer step then reaches `compute_loss` for every model.
+        self.model_accepts_loss_kwargs = True
+        self._collator = Collator(model_columns(model), self.data_collator)
+        self.teacher = copy.deepcopy(model).to(args.device).eval().requires_grad_(False)
+
+    # ---- what a method may ask (hf_lotus.methods.base.Run) ----
+
+    @property
+    def student(self) -> nn.Module:
+        """The model being unlearned, without the wrappers of distributed training."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def student_accuracy(self, split: str) -> float:
+        """Exact accuracy of the student on a split, over all ranks, in eval mode."""
+        return self._predict(self.student, split, keep_logits=False, description=f"student on {split}").accuracy
+
+    def teacher_accuracy(self, split: str) -> float:
+        """Exact accuracy of the teacher on a split; measured once."""
+        return self._original_predictions[split].accuracy
+
+    # ---- training ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs) -> TrainOutput:
+        """Unlearn. As `Trainer.train`; takes no step at all where the method stops before the first round."""
+        started = time.perf_counter()
+        self._round = None
+        if not resume_from_checkpoint:
+            self._round = self.method.begin_round(self, 0)
+        if self._round is not None and self._round.stop:
+            logger.warning(
+                f"The method stops before its first round: {dict(self._round.values)}. Nothing was changed."
+            )
+            self._log_round(0)
+            output = TrainOutput(0, 0.0, speed_metrics("train", time.time()))
+        else:
+            output = super().train(resume_from_checkpoint, *args, **kwargs)
+        self.unlearning_seconds = time.perf_counter() - started
+        return output
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The samples of a round, in an order that depends only on the seed and the round."""
+        return self._loader(
+            self.train_dataset,
+            self._train_batch_size,
+            sampler=RoundSampler(len(self.train_dataset), self.args.seed),
+            drop_last=self.args.dataloader_drop_last,
+        )
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        """A loader for a data set of the user's: raw images are made ready first."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        return self._loader(ready(dataset, self.processing_class, **self._columns), self.args.eval_batch_size)
+
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        """The same for `predict`."""
+        return self.get_eval_dataloader(test_dataset)
+
+    def _loader(self, dataset: Dataset, batch_size: int, **options) -> DataLoader:
+        loader = DataLoader(
+            dataset,
+            batch_size=batch_size,
+            collate_fn=self._collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type != "cpu",
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            **options,
+        )
+        return self.accelerator.prepare(loader)
+
+    def get_batch_samples(self, *args, **kwargs) -> tuple[list, Tensor]:
+        """As in `Trainer`, with the number of samples of the optimizer step counted over all ranks."""
+        batches, _ = super().get_batch_samples(*args, **kwargs)
+        count = torch.tensor(sum(len(batch["labels"]) for batch in batches), device=self.args.device)
+        return batches, self.accelerator.reduce(count, "sum")
+
+    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Move a batch to the device, and finish images there; training batches are augmented."""
+        inputs = super()._prepare_inputs(inputs)
+        images = self.splits["retain"]
+        training = self.model.training
+        if training:
+            self._seed_batch()
+        if isinstance(images, ReadyImages):
+            inputs = images.finish(inputs, self._augmentation if training else None, self._noise)
+        return inputs
+
+    def _seed_batch(self) -> None:
+        """Seed the noise from (seed, rank, step, batch within the step): a resumed run draws the same numbers."""
+        step = self.state.global_step
+        self._batch_id = (step, self._batch_id[1] + 1 if self._batch_id[0] == step else 0)
+        self._noise.manual_seed(derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id))
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, object]:
+        """The method's loss, averaged over all samples of the optimizer step on all ranks.
+
+        A batch without the forget flag (a data set passed to `evaluate` or `predict`) gets the mean cross-entropy.
+        """
+        labels, is_forget = inputs["labels"], inputs.get(FORGET_FLAG)
+        inputs = model_inputs(inputs)
+        outputs = model(**inputs)
+        logits = class_logits(outputs, len(labels))
+        if is_forget is None:
+            loss = nn.functional.cross_entropy(logits.float(), labels)
+        else:
+            teacher_logits = self._teacher_logits(inputs) if self.method.needs_teacher else None
+            values = self._round.values
+            per_sample = self.method.loss(LossInputs(logits, teacher_logits, labels, is_forget, values, self._noise))
+            # Gradients are averaged over ranks, so the global mean needs their number back.
+            loss = per_sample.sum() / num_items_in_batch * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    @torch.no_grad()
+    def _teacher_logits(self, inputs: dict[str, Tensor]) -> Tensor:
+        with self.accelerator.autocast():
+            return self.teacher(**inputs).logits.float()
+
+    def _enter_round(self, index: int) -> None:
+        """Make sure that round `index` is decided and logged; after a resume, from the log of the earlier run."""
+        logged = next((entry for entry in self.state.log_history if entry.get("round") == index), None)
+        if logged is not None:
+            ours = {"round", "stop", "epoch", "step"}
+            self._round = Round({k: v for k, v in logged.items() if k not in ours}, bool(logged["stop"]))
+            return
+        if self._round is None:
+            self._round = self.method.begin_round(self, index)
+        self._log_round(index)
+
+    def _log_round(self, index: int) -> None:
+        self.log({"round": index, **self._round.values, "stop": float(self._round.stop)})
+
+    # ---- evaluation ----
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Measure the student: every metric of `ModelResult` and every control, one forward pass a split.
+
+        Args:
+            eval_dataset: a data set of the user's, to get its loss instead, as `Trainer.evaluate` does.
+            ignore_keys: as in `Trainer`.
+            metric_key_prefix: first part of the metrics' names.
+
+        Returns:
+            `eval_forget_accuracy`, `eval_rf_jsd`, … and `eval_rf_jsd_null_mean`, … as far as the data allow.
+        """
+        if eval_dataset is not None:
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        started = time.time()
+        result = self._measure_student(self.unlearning_seconds)
+        controls = {k: v for k, v in vars(self.yardstick.controls).items() if v is not None and k != "unseen_accuracy"}
+        measured = {**{f"reference_{k}": v for k, v in controls.items()}, **result.metrics()}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
+        size = sum(len(dataset) for dataset in self.splits.values() if dataset is not None)
+        metrics.update(speed_metrics(metric_key_prefix, started, num_samples=size))
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def compare(self, name: str | None = None, **run: object) -> UnlearningResult:
+        """The student beside the original and, where there is one, the retrained model.
+
+        Args:
+            name: what to call the student; the method's name if None.
+            **run: further provenance, as JSON values.
+        """
+        yardstick = self.yardstick
+        name = name or next(
+            (n for n, kind in METHODS.items() if type(self.method) is kind), type(self.method).__name__
+        )
+        models = [
+            yardstick.measure("original", yardstick.original),
+            self._measure_student(self.unlearning_seconds, name),
+        ]
+        if yardstick.retrained is not None:
+            models.append(yardstick.measure("retrain", yardstick.retrained))
+        about = provenance(
+            method={"name": name, **vars(self.method)},
+            seed=self.args.seed,
+            sizes={split: len(dataset) for split, dataset in self.splits.items() if dataset is not None},
+            rounds=[entry for entry in self.state.log_history if "round" in entry],
+            processes=self.accelerator.num_processes,
+            **run,
+        )
+        return UnlearningResult(tuple(models), yardstick.controls, yardstick.notes, about)
+
+    def student_predictions(self) -> dict[str, Predictions]:
+        """One forward pass of the student over every split: split → `Predictions`."""
+        return predict_splits(self.student, self.splits, "student", **self._evaluation_options)
+
+    @cached_property
+    def yardstick(self) -> Yardstick:
+        """What every measurement is made against; the original and the retrained model are run once."""
+        retrained = None
+        if self.retrain_model is not None:
+            model = self.retrain_model.to(self.args.device)
+            retrained = predict_splits(model, self.splits, "retrain", **self._evaluation_options)
+        return Yardstick(self._original_predictions.all(), retrained, self.class_wise, self.args.seed)
+
+    def _measure_student(self, seconds: float | None, name: str = "student") -> ModelResult:
+        return self.yardstick.measure(name, self.student_predictions(), seconds)
+
+    @cached_property
+    def _original_predictions(self) -> _PredictOnce:
+        return _PredictOnce(self)
+
+    def _predict(self, model: nn.Module, split: str, **options) -> Predictions:
+        return predict(model, self.splits[split], **self._evaluation_options, **options)
+
+    @property
+    def _evaluation_options(self) -> dict[str, object]:
+        return {
+            "batch_size": self.args.eval_batch_size,
+            "collator": self.data_collator,
+            "accelerator": self.accelerator,
+            "num_workers": self.args.dataloader_num_workers,
+        }
+
+    # ---- checkpoints ----
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Load weights the way `from_pretrained` does.
+
+        `Trainer` matches the saved names against the module's own without renaming, and for ViT-family models most
+        do not match, which it only warns of.
+        """
+        if not self._load_pretrained(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if not self._load_pretrained(self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    def _load_pretrained(self, folder: str) -> bool:
+        model = self.student
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if sharded or not isinstance(model, PreTrainedModel) or hasattr(model, "peft_config"):
+            return False
+        model.load_state_dict(type(model).from_pretrained(folder, dtype=model.dtype).state_dict())
+        return True
+
+    # ---- checks ----
+
+    def _check_labels(self, num_labels: int | None) -> bool:
+        """Check labels against the model's classes; return whether whole classes are forgotten."""
+        labels = {name: read_dataset_labels(self.splits[name]).unique() for name in ("forget", "retain")}
+        for name, present in labels.items():
+            outside = present[(present < 0) | (present >= num_labels)] if num_labels is not None else present[:0]
+            if len(outside):
+                raise ValueError(
+                    f"The {name} set has label {int(outside[0])}, and the model has {num_labels} classes "
+                    f"(0 to {num_labels - 1}). Use the label column that the model was trained on."
+                )
+        class_wise = not torch.isin(labels["forget"], labels["retain"]).any()
+        if self.method.needs_unseen and self.splits["unseen"] is None and not class_wise:
+            raise ValueError(
+                f"{type(self.method).__name__} needs unseen_dataset, data of the same kind that the model was never "
+                "trained on (a validation split): it sets how far to forget. Only where whole classes are forgotten "
+                "can it be left out."
+            )
+        return class_wise
+
+
+class _PredictOnce:
+    """The teacher's predictions, split by split as they are asked for."""
+
+    def __init__(self, trainer: UnlearningTrainer):
+        self.trainer, self.done = trainer, {}
+
+    def __getitem__(self, split: str) -> Predictions:
+        if split not in self.done:
+            self.done[split] = self.trainer._predict(
+                self.trainer.teacher, split, keep_logits=split != "retain", description=f"original on {split}"
+            )
+        return self.done[split]
+
+    def all(self) -> dict[str, Predictions]:
+        """Every split that was given."""
+        return {split: self[split] for split, dataset in self.trainer.splits.items() if dataset is not None}
+
+
+class _RoundCallback(TrainerCallback):
+    """Call the trainer at the borders of rounds.
+
+    The next round is decided when one ends: a stop flagged at the beginning of an epoch would still train a batch.
+    """
+
+    def __init__(self, trainer: UnlearningTrainer):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        index = int(state.epoch)
+        # After a mid-round resume on several ranks the loader's own set_epoch does not reach the sampler.
+        sampler = getattr(getattr(train_dataloader, "batch_sampler", None), "sampler", None)
+        if isinstance(sampler, RoundSampler):
+            sampler.set_epoch(index)
+        self.trainer._enter_round(index)
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        index = round(state.epoch)
+        if index < state.num_train_epochs and not control.should_training_stop:
+            self.trainer._round = None
+            self.trainer._enter_round(index)
+            control.should_training_stop |= self.trainer._round.stop
+        return control
+
+
+def _check_rows(splits: dict[str, Dataset | None]) -> None:
+    """Raise for empty sets and for rows that two sets share."""
+    present = {name: dataset for name, dataset in splits.items() if dataset is not None}
+    for name, dataset in present.items():
+        if hasattr(dataset, "__len__") and len(dataset) == 0:
+            raise ValueError(f"The {name} set is empty. Give at least one sample, or leave it out.")
+    names = list(present)
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            shared = shared_base_rows(present[first], present[second])
+            if len(shared):
+                raise ValueError(
+                    f"The {first} set and the {second} set share {len(shared)} rows (the first: "
+                    f"{', '.join(map(str, shared[:5]))}). Take them out of one of the two."
+                )
