@@ -74,16 +74,6 @@ def class_logits(outputs: object, batch_size: int) -> Tensor:
     return logits
 
 
-def require_single_label(model: nn.Module) -> None:
-    """Raise `ValueError` if the model's head is for regression or several labels a sample."""
-    problem_type = getattr(getattr(model, "config", None), "problem_type", None)
-    if problem_type not in (None, "single_label_classification"):
-        raise ValueError(
-            f"The model's problem_type is {problem_type!r}; unlearning needs a single-label classifier "
-            "('single_label_classification' or None)."
-        )
-
-
 def read_dataset_labels(dataset: torch.utils.data.Dataset) -> Tensor:
     """The label of every sample, as int64 of shape (samples,), without making model inputs where that can be helped.
 

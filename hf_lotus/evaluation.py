@@ -1,167 +1,26 @@
-"""Measure models: one forward pass per (model, split) feeds every metric and control.
+"""Measure models: every metric and control from one forward pass per (model, split).
 
-The protocol: eval mode, evaluation transforms (no augmentation), exact counts, natural logarithms, float64
-accumulation. Nothing here knows how a model was unlearned, so a model unlearned by anything at all can be measured.
+Nothing here knows how a model was unlearned, so a model unlearned by anything at all can be measured. Counts are
+exact, logarithms natural, sums in float64. Definitions of the metrics stand beside their fields in `results.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
-from tqdm.auto import tqdm
+from torch.utils.data import Dataset
 
-from hf_lotus.batches import Collator, class_logits, model_columns, model_inputs
 from hf_lotus.divergences import Null, RunningClassMeans, jensen_shannon, rf_jsd, rf_jsd_null
-from hf_lotus.membership import fit_attack, held_out_member_rate, member_rate, prediction_entropy
-from hf_lotus.results import Controls, ModelResult
+from hf_lotus.membership import fit_attack, held_out_member_rate, member_rate
+from hf_lotus.predictions import Predictions, predict
+from hf_lotus.results import Controls, ModelResult, UnlearningResult, provenance
 
 # The retain set is by far the largest, and its metrics need only two numbers a sample.
 SPLITS_WITH_LOGITS = ("forget", "unseen", "test")
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What one forward pass over one split leaves behind.
-
-    Attributes:
-        labels: true classes, int64, shape (samples,).
-        predicted: the argmax of the logits, int64, shape (samples,).
-        entropy: entropy of each prediction in nats, float64, shape (samples,).
-        logits: float32, shape (samples, classes), or None where they were not kept.
-    """
-
-    labels: np.ndarray
-    predicted: np.ndarray
-    entropy: np.ndarray
-    logits: np.ndarray | None = None
-
-    @cached_property
-    def accuracy(self) -> float:
-        """Share of samples classified correctly, from exact counts."""
-        return int((self.predicted == self.labels).sum()) / len(self.labels)
-
-    @cached_property
-    def probabilities(self) -> np.ndarray:
-        """Softmax of the logits in float64, shape (samples, classes)."""
-        return torch.softmax(torch.from_numpy(self.logits).double(), dim=1).numpy()
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode for the block, each module's own mode restored after it, and buffers checked unchanged.
-
-    Raises:
-        RuntimeError: if the block changed a buffer, such as BatchNorm's running statistics.
-    """
-    modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    changed = [name for name, buffer in model.named_buffers() if not torch.equal(buffer, buffers[name])]
-    if changed:
-        raise RuntimeError(f"Evaluation changed the model's buffers ({', '.join(changed[:3])}); its figures are void.")
-
-
-@torch.inference_mode()
-def predict(
-    model: nn.Module,
-    dataset: Dataset,
-    *,
-    batch_size: int = 256,
-    collator: Callable | None = None,
-    keep_logits: bool = True,
-    accelerator: Accelerator | None = None,
-    description: str | None = None,
-    num_workers: int = 0,
-) -> Predictions:
-    """One forward pass of `model` over `dataset`.
-
-    Args:
-        model: a classifier whose output has `logits` of shape (batch, classes).
-        dataset: `ReadyImages`, or samples of model inputs with a label.
-        batch_size: samples per device and step.
-        collator: how to collate samples that do not come as batches (a tokenizer's padding collator, say).
-        keep_logits: keep them, or only accuracy and entropy.
-        accelerator: if given, every rank takes its share and all ranks return the whole.
-        description: label of the progress bar; no bar if None.
-        num_workers: loader processes.
-
-    Raises:
-        ValueError: if the data set is empty, labels lie outside the model's classes, or logits have another shape.
-        FloatingPointError: if logits are not finite.
-    """
-    if len(dataset) == 0:
-        raise ValueError(f"There is nothing to measure: the {description or 'data set'} is empty.")
-    device = next(model.parameters()).device
-    finish = getattr(dataset, "finish", None)
-    ranks, rank = (accelerator.num_processes, accelerator.process_index) if accelerator is not None else (1, 0)
-    bounds = [len(dataset) * r // ranks for r in (rank, rank + 1)]
-    loader = DataLoader(
-        dataset if ranks == 1 else Subset(dataset, range(*bounds)),
-        batch_size=batch_size,
-        collate_fn=Collator(model_columns(model), collator),
-        num_workers=num_workers,
-    )
-    parts = []
-    with evaluation_mode(model), accelerator.autocast() if accelerator is not None else nullcontext():
-        for batch in tqdm(
-            loader, desc=description, unit="batch", leave=False, disable=description is None or rank > 0
-        ):
-            labels = batch["labels"]
-            batch = {name: value.to(device, non_blocking=True) for name, value in model_inputs(batch).items()}
-            logits = class_logits(model(**(finish(batch) if finish else batch)), len(labels)).float().cpu()
-            _check_labels(labels, logits.shape[1])
-            entropy = prediction_entropy(torch.softmax(logits.double(), dim=1).numpy())
-            kept = logits.numpy() if keep_logits else None
-            parts.append(Predictions(labels.numpy(), logits.argmax(dim=1).numpy(), entropy, kept))
-    return _concatenate(gather_object(parts) if ranks > 1 else parts)
-
-
-def _check_labels(labels: torch.Tensor, num_classes: int) -> None:
-    outside = labels[(labels < 0) | (labels >= num_classes)]
-    if len(outside):
-        raise ValueError(
-            f"Label {int(outside[0])} is outside the model's {num_classes} classes (0 to {num_classes - 1}). "
-            "Use the label column that the model was trained on."
-        )
-
-
-def _concatenate(parts: list[Predictions]) -> Predictions:
-    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Predictions)}
-    return Predictions(**{n: None if values[0] is None else np.concatenate(values) for n, values in columns.items()})
-
-
-def predict_splits(
-    model: nn.Module, splits: Mapping[str, Dataset | None], name: str, **options
-) -> dict[str, Predictions]:
-    """One forward pass over each split that is not None: split → `Predictions`.
-
-    Args:
-        model: the classifier.
-        splits: "forget", "retain", and where there are any "unseen" and "test".
-        name: what to call the model in the progress bar.
-        **options: passed to `predict`.
-    """
-    return {
-        split: predict(
-            model, dataset, keep_logits=split in SPLITS_WITH_LOGITS, description=f"{name} on {split}", **options
-        )
-        for split, dataset in splits.items()
-        if dataset is not None
-    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +146,7 @@ class Yardstick:
         )
 
 
-def _mean_distance(pairs) -> float | None:
+def _mean_distance(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:
     pairs = list(pairs)
     if any(value is None for pair in pairs for value in pair):
         return None
@@ -310,3 +169,70 @@ def _unseen_member_rate(predictions: Mapping[str, Predictions]) -> float | None:
     if not len(unseen) or len(others) + len(unseen) < 2:
         return None
     return held_out_member_rate(predictions["retain"].entropy, others, unseen)
+
+
+class Evaluator:
+    """Measure any number of models on the same splits; the original and the retrained model are run only once.
+
+    Args:
+        splits: "forget", "retain", and where there are any "unseen" and "test" → ready data sets, or None.
+        original: the model before unlearning.
+        retrain: a model trained without the forget set, or None.
+        class_wise: whether whole classes are forgotten.
+        seed: seed of the null's resampling.
+        **options: passed to `predict` (batch size, collator, accelerator, …).
+    """
+
+    def __init__(
+        self,
+        splits: Mapping[str, Dataset | None],
+        original: nn.Module,
+        retrain: nn.Module | None = None,
+        *,
+        class_wise: bool = False,
+        seed: int = 0,
+        **options,
+    ):
+        self.splits = {name: dataset for name, dataset in splits.items() if dataset is not None}
+        self.original, self.retrain = original, retrain
+        self.class_wise, self.seed, self.options = class_wise, seed, options
+        self._original_predictions: dict[str, Predictions] = {}
+
+    def predict(self, model: nn.Module, split: str, name: str) -> Predictions:
+        """One forward pass over a split; `name` is what the progress bar calls the model."""
+        keep = split in SPLITS_WITH_LOGITS
+        return predict(model, self.splits[split], keep_logits=keep, description=f"{name} on {split}", **self.options)
+
+    def predict_all(self, model: nn.Module, name: str) -> dict[str, Predictions]:
+        """One forward pass over every split: split → `Predictions`."""
+        return {split: self.predict(model, split, name) for split in self.splits}
+
+    def original_predictions(self, split: str) -> Predictions:
+        """The original model's predictions on a split; made when first asked for, and kept."""
+        if split not in self._original_predictions:
+            self._original_predictions[split] = self.predict(self.original, split, "original")
+        return self._original_predictions[split]
+
+    @cached_property
+    def yardstick(self) -> Yardstick:
+        """What every measurement is made against."""
+        retrained = None if self.retrain is None else self.predict_all(self.retrain, "retrain")
+        original = {split: self.original_predictions(split) for split in self.splits}
+        return Yardstick(original, retrained, self.class_wise, self.seed)
+
+    def compare(
+        self, measured: Mapping[str, tuple[Mapping[str, Predictions], float | None]], **run: object
+    ) -> UnlearningResult:
+        """The measured models beside the original and, where there is one, the retrained model.
+
+        Args:
+            measured: name → (predictions, seconds it took to make the model, or None).
+            **run: further provenance, as JSON values.
+        """
+        yardstick = self.yardstick
+        models = [yardstick.measure("original", yardstick.original)]
+        models += [yardstick.measure(name, *measurement) for name, measurement in measured.items()]
+        if yardstick.retrained is not None:
+            models.append(yardstick.measure("retrain", yardstick.retrained))
+        about = provenance(seed=self.seed, samples={split: len(data) for split, data in self.splits.items()}, **run)
+        return UnlearningResult(tuple(models), yardstick.controls, yardstick.notes, about)

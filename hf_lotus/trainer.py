@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +14,13 @@ from transformers.trainer_utils import TrainOutput, speed_metrics
 from transformers.utils import logging
 
 from hf_lotus.arguments import UnlearningArguments
-from hf_lotus.batches import (
-    FORGET_FLAG,
-    Collator,
-    class_logits,
-    model_columns,
-    model_inputs,
-    read_dataset_labels,
-    require_single_label,
-)
-from hf_lotus.columns import shared_base_rows
-from hf_lotus.evaluation import Predictions, Yardstick, predict, predict_splits
+from hf_lotus.batches import FORGET_FLAG, Collator, class_logits, model_columns, model_inputs
+from hf_lotus.checks import check_labels, check_rows, require_single_label
+from hf_lotus.evaluation import Evaluator
+from hf_lotus.predictions import Predictions
 from hf_lotus.images import Augmentation, ReadyImages, ready
 from hf_lotus.methods import METHODS, GradientMethod, LossInputs, LoTUS, Round
-from hf_lotus.results import ModelResult, UnlearningResult, provenance
+from hf_lotus.results import UnlearningResult
 from hf_lotus.rounds import NOISE, RoundDataset, RoundSampler, derived_seed, draw_subset
 
 logger = logging.get_logger(__name__)
@@ -85,29 +77,23 @@ class UnlearningTrainer(Trainer):
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
     ):
-        args = args if args is not None else UnlearningArguments("unlearned")
         self.method = method if method is not None else LoTUS()
         if not isinstance(self.method, GradientMethod):
             raise TypeError(f"method must be one of {', '.join(METHODS)} (hf_lotus.methods), got {self.method!r}.")
         require_single_label(model)
+        args = args if args is not None else UnlearningArguments("unlearned")
         args.settle(self.method.default_arguments(model))
         given = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
-        _check_rows(given)
+        check_rows(given)
         num_labels = getattr(getattr(model, "config", None), "num_labels", None)
         self._columns = {"image_column": image_column, "label_column": label_column, "num_labels": num_labels}
         self.splits = {
-            name: None if dataset is None else ready(dataset, processing_class, f"{name} set", **self._columns)
+            name: dataset if dataset is None else ready(dataset, processing_class, f"{name} set", **self._columns)
             for name, dataset in given.items()
         }
-        self.class_wise = self._check_labels(num_labels)
+        self.class_wise = check_labels(self.splits, num_labels)
+        self._require_unseen()
         self.seed = args.seed
-        streams = self.method.streams()
-        rounds = RoundDataset(
-            self.splits["forget"] if streams.forget else None,
-            self.splits["retain"],
-            draw_subset(len(retain_dataset), streams.retain_fraction, args.seed),
-        )
-        self.retrain_model = retrain_model
         self.unlearning_seconds: float | None = None
         self._round: Round | None = None
         self._augmentation = Augmentation(args.horizontal_flip, args.crop_padding)
@@ -117,9 +103,9 @@ class UnlearningTrainer(Trainer):
             model=model,
             args=args,
             data_collator=data_collator,
-            train_dataset=rounds,
+            train_dataset=self._round_dataset(),
             # Trainer refuses an eval_strategy without an evaluation set; here there is always the forget set.
-            eval_dataset=self.splits["test"] if eval_dataset is not None else self.splits["forget"],
+            eval_dataset=self.splits["test" if eval_dataset is not None else "forget"],
             processing_class=processing_class,
             callbacks=[*(callbacks or []), _RoundCallback(self)],
             optimizers=optimizers,
@@ -128,6 +114,33 @@ class UnlearningTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self._collator = Collator(model_columns(model), self.data_collator)
         self.teacher = copy.deepcopy(model).to(args.device).eval().requires_grad_(False)
+        self.evaluator = Evaluator(
+            self.splits,
+            self.teacher,
+            retrain_model if retrain_model is None else retrain_model.to(args.device),
+            class_wise=self.class_wise,
+            seed=args.seed,
+            batch_size=args.eval_batch_size,
+            collator=self.data_collator,
+            accelerator=self.accelerator,
+            num_workers=args.dataloader_num_workers,
+            progress=not args.disable_tqdm,
+        )
+
+    def _require_unseen(self) -> None:
+        if self.method.needs_unseen and self.splits["unseen"] is None and not self.class_wise:
+            raise ValueError(
+                f"{type(self.method).__name__} needs unseen_dataset, data of the same kind that the model was never "
+                "trained on (a validation split): it sets how far to forget. Only where whole classes are forgotten "
+                "can it be left out."
+            )
+
+    def _round_dataset(self) -> RoundDataset:
+        """The samples of a round; the part of the retain set in it is drawn here, once."""
+        streams = self.method.streams()
+        retain = self.splits["retain"]
+        rows = draw_subset(len(retain), streams.retain_fraction, self.seed)
+        return RoundDataset(self.splits["forget"] if streams.forget else None, retain, rows)
 
     # ---- what a method may ask (hf_lotus.methods.base.Run) ----
 
@@ -138,11 +151,11 @@ class UnlearningTrainer(Trainer):
 
     def student_accuracy(self, split: str) -> float:
         """Exact accuracy of the student on a split, over all ranks, in eval mode."""
-        return self._predict(self.student, split, keep_logits=False, description=f"student on {split}").accuracy
+        return self.evaluator.predict(self.student, split, "student").accuracy
 
     def teacher_accuracy(self, split: str) -> float:
         """Exact accuracy of the teacher on a split; measured once."""
-        return self._original_predictions[split].accuracy
+        return self.evaluator.original_predictions(split).accuracy
 
     # ---- training ----
 
@@ -282,9 +295,10 @@ class UnlearningTrainer(Trainer):
         if eval_dataset is not None:
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         started = time.time()
-        result = self._measure_student(self.unlearning_seconds)
-        controls = {k: v for k, v in vars(self.yardstick.controls).items() if v is not None and k != "unseen_accuracy"}
-        measured = {**{f"reference_{k}": v for k, v in controls.items()}, **result.metrics()}
+        yardstick = self.evaluator.yardstick
+        result = yardstick.measure("student", self.student_predictions())
+        references = {f"reference_{name}": v for name, v in vars(yardstick.controls).items() if v is not None}
+        measured = {**result.metrics(), **references}
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         size = sum(len(dataset) for dataset in self.splits.values() if dataset is not None)
         metrics.update(speed_metrics(metric_key_prefix, started, num_samples=size))
@@ -292,64 +306,24 @@ class UnlearningTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def compare(self, name: str | None = None, **run: object) -> UnlearningResult:
+    def compare(self, **run: object) -> UnlearningResult:
         """The student beside the original and, where there is one, the retrained model.
 
         Args:
-            name: what to call the student; the method's name if None.
             **run: further provenance, as JSON values.
         """
-        yardstick = self.yardstick
-        name = name or next(
-            (n for n, kind in METHODS.items() if type(self.method) is kind), type(self.method).__name__
-        )
-        models = [
-            yardstick.measure("original", yardstick.original),
-            self._measure_student(self.unlearning_seconds, name),
-        ]
-        if yardstick.retrained is not None:
-            models.append(yardstick.measure("retrain", yardstick.retrained))
-        about = provenance(
+        name = next((n for n, kind in METHODS.items() if type(self.method) is kind), type(self.method).__name__)
+        return self.evaluator.compare(
+            {name: (self.student_predictions(), self.unlearning_seconds)},
             method={"name": name, **vars(self.method)},
-            seed=self.args.seed,
-            sizes={split: len(dataset) for split, dataset in self.splits.items() if dataset is not None},
             rounds=[entry for entry in self.state.log_history if "round" in entry],
             processes=self.accelerator.num_processes,
             **run,
         )
-        return UnlearningResult(tuple(models), yardstick.controls, yardstick.notes, about)
 
     def student_predictions(self) -> dict[str, Predictions]:
         """One forward pass of the student over every split: split → `Predictions`."""
-        return predict_splits(self.student, self.splits, "student", **self._evaluation_options)
-
-    @cached_property
-    def yardstick(self) -> Yardstick:
-        """What every measurement is made against; the original and the retrained model are run once."""
-        retrained = None
-        if self.retrain_model is not None:
-            model = self.retrain_model.to(self.args.device)
-            retrained = predict_splits(model, self.splits, "retrain", **self._evaluation_options)
-        return Yardstick(self._original_predictions.all(), retrained, self.class_wise, self.args.seed)
-
-    def _measure_student(self, seconds: float | None, name: str = "student") -> ModelResult:
-        return self.yardstick.measure(name, self.student_predictions(), seconds)
-
-    @cached_property
-    def _original_predictions(self) -> _PredictOnce:
-        return _PredictOnce(self)
-
-    def _predict(self, model: nn.Module, split: str, **options) -> Predictions:
-        return predict(model, self.splits[split], **self._evaluation_options, **options)
-
-    @property
-    def _evaluation_options(self) -> dict[str, object]:
-        return {
-            "batch_size": self.args.eval_batch_size,
-            "collator": self.data_collator,
-            "accelerator": self.accelerator,
-            "num_workers": self.args.dataloader_num_workers,
-        }
+        return self.evaluator.predict_all(self.student, "student")
 
     # ---- checkpoints ----
 
@@ -373,45 +347,6 @@ class UnlearningTrainer(Trainer):
             return False
         model.load_state_dict(type(model).from_pretrained(folder, dtype=model.dtype).state_dict())
         return True
-
-    # ---- checks ----
-
-    def _check_labels(self, num_labels: int | None) -> bool:
-        """Check labels against the model's classes; return whether whole classes are forgotten."""
-        labels = {name: read_dataset_labels(self.splits[name]).unique() for name in ("forget", "retain")}
-        for name, present in labels.items():
-            outside = present[(present < 0) | (present >= num_labels)] if num_labels is not None else present[:0]
-            if len(outside):
-                raise ValueError(
-                    f"The {name} set has label {int(outside[0])}, and the model has {num_labels} classes "
-                    f"(0 to {num_labels - 1}). Use the label column that the model was trained on."
-                )
-        class_wise = not torch.isin(labels["forget"], labels["retain"]).any()
-        if self.method.needs_unseen and self.splits["unseen"] is None and not class_wise:
-            raise ValueError(
-                f"{type(self.method).__name__} needs unseen_dataset, data of the same kind that the model was never "
-                "trained on (a validation split): it sets how far to forget. Only where whole classes are forgotten "
-                "can it be left out."
-            )
-        return class_wise
-
-
-class _PredictOnce:
-    """The teacher's predictions, split by split as they are asked for."""
-
-    def __init__(self, trainer: UnlearningTrainer):
-        self.trainer, self.done = trainer, {}
-
-    def __getitem__(self, split: str) -> Predictions:
-        if split not in self.done:
-            self.done[split] = self.trainer._predict(
-                self.trainer.teacher, split, keep_logits=split != "retain", description=f"original on {split}"
-            )
-        return self.done[split]
-
-    def all(self) -> dict[str, Predictions]:
-        """Every split that was given."""
-        return {split: self[split] for split, dataset in self.trainer.splits.items() if dataset is not None}
 
 
 class _RoundCallback(TrainerCallback):
@@ -438,20 +373,3 @@ class _RoundCallback(TrainerCallback):
             self.trainer._enter_round(index)
             control.should_training_stop |= self.trainer._round.stop
         return control
-
-
-def _check_rows(splits: dict[str, Dataset | None]) -> None:
-    """Raise for empty sets and for rows that two sets share."""
-    present = {name: dataset for name, dataset in splits.items() if dataset is not None}
-    for name, dataset in present.items():
-        if hasattr(dataset, "__len__") and len(dataset) == 0:
-            raise ValueError(f"The {name} set is empty. Give at least one sample, or leave it out.")
-    names = list(present)
-    for position, first in enumerate(names):
-        for second in names[position + 1 :]:
-            shared = shared_base_rows(present[first], present[second])
-            if len(shared):
-                raise ValueError(
-                    f"The {first} set and the {second} set share {len(shared)} rows (the first: "
-                    f"{', '.join(map(str, shared[:5]))}). Take them out of one of the two."
-                )

@@ -1,0 +1,66 @@
+"""What must hold of a model and its data before anything is trained or measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from hf_lotus.batches import read_dataset_labels
+from hf_lotus.columns import shared_base_rows
+
+
+def require_single_label(model: nn.Module) -> None:
+    """Raise `ValueError` if the model's head is for regression or several labels a sample."""
+    problem_type = getattr(getattr(model, "config", None), "problem_type", None)
+    if problem_type not in (None, "single_label_classification"):
+        raise ValueError(
+            f"The model's problem_type is {problem_type!r}; unlearning needs a single-label classifier "
+            "('single_label_classification' or None)."
+        )
+
+
+def check_rows(splits: Mapping[str, Dataset | None]) -> None:
+    """Raise `ValueError` for an empty set, and for rows that two sets share.
+
+    Args:
+        splits: name → data set as the user gave it, or None.
+    """
+    present = {name: dataset for name, dataset in splits.items() if dataset is not None}
+    for name, dataset in present.items():
+        if hasattr(dataset, "__len__") and len(dataset) == 0:
+            raise ValueError(f"The {name} set is empty. Give at least one sample, or leave it out.")
+    names = list(present)
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            shared = shared_base_rows(present[first], present[second])
+            if shared:
+                raise ValueError(
+                    f"The {first} set and the {second} set share {len(shared)} rows (of the {first} set: "
+                    f"{', '.join(map(str, shared[:5]))}{', …' if len(shared) > 5 else ''}). Take them out of one."
+                )
+
+
+def check_labels(splits: Mapping[str, Dataset | None], num_labels: int | None) -> bool:
+    """Check labels against the model's classes; return whether whole classes are forgotten.
+
+    Unlearning is *class-wise* where no retained sample has the class of a forgotten one.
+
+    Args:
+        splits: name → data set made ready, or None; "forget" and "retain" are there.
+        num_labels: the model's number of classes, where it says so.
+
+    Raises:
+        ValueError: if a label lies outside the model's classes.
+    """
+    present = {name: read_dataset_labels(data).unique() for name, data in splits.items() if data is not None}
+    for name, labels in present.items():
+        outside = labels[(labels < 0) | (labels >= num_labels)] if num_labels is not None else labels[:0]
+        if len(outside):
+            raise ValueError(
+                f"The {name} set has label {int(outside[0])}, and the model has {num_labels} classes "
+                f"(0 to {num_labels - 1}). Use the label column that the model was trained on."
+            )
+    return not torch.isin(present["forget"], present["retain"]).any().item()

@@ -1,0 +1,139 @@
+"""One forward pass of a model over a split, and what it leaves behind for every metric.
+
+Eval mode, evaluation transforms (no augmentation), float64 softmax; buffers such as BatchNorm's statistics are checked
+to be unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm.auto import tqdm
+
+from hf_lotus.batches import Collator, class_logits, model_columns, model_inputs
+from hf_lotus.membership import prediction_entropy
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What one forward pass over one split leaves behind.
+
+    Attributes:
+        labels: true classes, int64, shape (samples,).
+        predicted: the argmax of the logits, int64, shape (samples,).
+        entropy: entropy of each prediction in nats, float64, shape (samples,).
+        logits: float32, shape (samples, classes), or None where they were not kept.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    entropy: np.ndarray
+    logits: np.ndarray | None = None
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Share of samples classified correctly, from exact counts."""
+        return int((self.predicted == self.labels).sum()) / len(self.labels)
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Softmax of the logits in float64, shape (samples, classes)."""
+        return torch.softmax(torch.from_numpy(self.logits).double(), dim=1).numpy()
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode for the block, each module's own mode restored after it, and buffers checked unchanged.
+
+    Raises:
+        RuntimeError: if the block changed a buffer, such as BatchNorm's running statistics.
+    """
+    modes = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    changed = [name for name, buffer in model.named_buffers() if not torch.equal(buffer, buffers[name])]
+    if changed:
+        raise RuntimeError(f"Evaluation changed the model's buffers ({', '.join(changed[:3])}); its figures are void.")
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    dataset: Dataset,
+    *,
+    batch_size: int = 256,
+    collator: Callable | None = None,
+    keep_logits: bool = True,
+    accelerator: Accelerator | None = None,
+    description: str = "Predicting",
+    progress: bool = True,
+    num_workers: int = 0,
+) -> Predictions:
+    """One forward pass of `model` over `dataset`.
+
+    Args:
+        model: a classifier whose output has `logits` of shape (batch, classes).
+        dataset: `ReadyImages`, or samples of model inputs with a label.
+        batch_size: samples per device and step.
+        collator: how to collate samples that do not come as batches (a tokenizer's padding collator, say).
+        keep_logits: keep them, or only accuracy and entropy.
+        accelerator: if given, every rank takes its share and all ranks return the whole.
+        description: label of the progress bar.
+        progress: whether to show one.
+        num_workers: loader processes.
+
+    Raises:
+        ValueError: if the data set is empty, labels lie outside the model's classes, or logits have another shape.
+        FloatingPointError: if logits are not finite.
+    """
+    if len(dataset) == 0:
+        raise ValueError(f"There is nothing to measure: the data set is empty ({description}).")
+    device = next(model.parameters()).device
+    finish = getattr(dataset, "finish", None)
+    ranks, rank = (accelerator.num_processes, accelerator.process_index) if accelerator is not None else (1, 0)
+    bounds = [len(dataset) * r // ranks for r in (rank, rank + 1)]
+    loader = DataLoader(
+        dataset if ranks == 1 else Subset(dataset, range(*bounds)),
+        batch_size=batch_size,
+        collate_fn=Collator(model_columns(model), collator),
+        num_workers=num_workers,
+    )
+    parts = []
+    with evaluation_mode(model), accelerator.autocast() if accelerator is not None else nullcontext():
+        for batch in tqdm(loader, desc=description, unit="batch", leave=False, disable=not progress or rank > 0):
+            labels = batch["labels"]
+            batch = {name: value.to(device, non_blocking=True) for name, value in model_inputs(batch).items()}
+            logits = class_logits(model(**(finish(batch) if finish else batch)), len(labels)).float().cpu()
+            _check_labels(labels, logits.shape[1])
+            entropy = prediction_entropy(torch.softmax(logits.double(), dim=1).numpy())
+            kept = logits.numpy() if keep_logits else None
+            parts.append(Predictions(labels.numpy(), logits.argmax(dim=1).numpy(), entropy, kept))
+    return _concatenate(gather_object(parts) if ranks > 1 else parts)
+
+
+def _check_labels(labels: torch.Tensor, num_classes: int) -> None:
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if len(outside):
+        raise ValueError(
+            f"Label {int(outside[0])} is outside the model's {num_classes} classes (0 to {num_classes - 1}). "
+            "Use the label column that the model was trained on."
+        )
+
+
+def _concatenate(parts: list[Predictions]) -> Predictions:
+    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Predictions)}
+    return Predictions(**{n: None if values[0] is None else np.concatenate(values) for n, values in columns.items()})
