@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,9 @@ from hf_lotus.arguments import UnlearningArguments
 from hf_lotus.batches import FORGET_FLAG, Collator, class_logits, model_columns, model_inputs
 from hf_lotus.checks import check_labels, check_rows, require_single_label
 from hf_lotus.evaluation import Evaluator
-from hf_lotus.predictions import Predictions
 from hf_lotus.images import Augmentation, ReadyImages, ready
 from hf_lotus.methods import METHODS, GradientMethod, LossInputs, LoTUS, Round
+from hf_lotus.predictions import Predictions
 from hf_lotus.results import UnlearningResult
 from hf_lotus.rounds import NOISE, RoundDataset, RoundSampler, derived_seed, draw_subset
 
@@ -95,6 +95,7 @@ class UnlearningTrainer(Trainer):
         self._require_unseen()
         self.seed = args.seed
         self.unlearning_seconds: float | None = None
+        self._evaluation_seconds = 0.0
         self._round: Round | None = None
         self._augmentation = Augmentation(args.horizontal_flip, args.crop_padding)
         self._noise = torch.Generator(device=args.device)
@@ -161,7 +162,7 @@ class UnlearningTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs) -> TrainOutput:
         """Unlearn. As `Trainer.train`; takes no step at all where the method stops before the first round."""
-        started = time.perf_counter()
+        started, self._evaluation_seconds = time.perf_counter(), 0.0
         self._round = None
         if not resume_from_checkpoint:
             self._round = self.method.begin_round(self, 0)
@@ -173,7 +174,7 @@ class UnlearningTrainer(Trainer):
             output = TrainOutput(0, 0.0, speed_metrics("train", time.time()))
         else:
             output = super().train(resume_from_checkpoint, *args, **kwargs)
-        self.unlearning_seconds = time.perf_counter() - started
+        self.unlearning_seconds = time.perf_counter() - started - self._evaluation_seconds
         return output
 
     def get_train_dataloader(self) -> DataLoader:
@@ -302,22 +303,33 @@ class UnlearningTrainer(Trainer):
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         size = sum(len(dataset) for dataset in self.splits.values() if dataset is not None)
         metrics.update(speed_metrics(metric_key_prefix, started, num_samples=size))
+        self._evaluation_seconds += time.time() - started
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def compare(self, **run: object) -> UnlearningResult:
+    @property
+    def method_name(self) -> str:
+        """The method's name in tables: its registered name, or its class's."""
+        return next((name for name, kind in METHODS.items() if type(self.method) is kind), type(self.method).__name__)
+
+    def compare(self, predictions: Mapping[str, Predictions] | None = None, **run: object) -> UnlearningResult:
         """The student beside the original and, where there is one, the retrained model.
 
         Args:
+            predictions: the student's, where they are at hand already (`student_predictions`).
             **run: further provenance, as JSON values.
         """
-        name = next((n for n, kind in METHODS.items() if type(self.method) is kind), type(self.method).__name__)
+        arguments = ("optim", "optim_args", "learning_rate", "lr_scheduler_type", "weight_decay", "num_train_epochs")
         return self.evaluator.compare(
-            {name: (self.student_predictions(), self.unlearning_seconds)},
-            method={"name": name, **vars(self.method)},
+            {self.method_name: (predictions or self.student_predictions(), self.unlearning_seconds)},
+            method={"name": self.method_name, **vars(self.method)},
+            arguments={name: getattr(self.args, name) for name in arguments}
+            | {
+                "batch_size": self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+            },
             rounds=[entry for entry in self.state.log_history if "round" in entry],
-            processes=self.accelerator.num_processes,
+            processes=self.args.world_size,
             **run,
         )
 

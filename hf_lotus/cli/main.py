@@ -17,7 +17,14 @@ def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
     return "\n".join(
-        ["usage: hf-lotus COMMAND [options]", "", "commands:", *lines, "", "hf-lotus COMMAND --help lists the options."]
+        [
+            "usage: hf-lotus COMMAND [options]",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "hf-lotus COMMAND --help lists the options.",
+        ]
     )
 
 

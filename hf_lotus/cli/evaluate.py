@@ -1,0 +1,76 @@
+"""`hf-lotus evaluate`: measure a checkpoint that has already been unlearned, by anything at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+from hf_lotus.checks import check_labels, check_rows, require_single_label
+from hf_lotus.cli.data import DataArguments, load_splits
+from hf_lotus.cli.outputs import write_outputs
+from hf_lotus.cli.parsing import parse
+from hf_lotus.evaluation import Evaluator
+from hf_lotus.images import ready
+
+
+@dataclass
+class EvaluateArguments:
+    """Which models to compare."""
+
+    model_name_or_path: str = field(metadata={"help": "The unlearned model: a Hub id or a local folder."})
+    original_model: str = field(metadata={"help": "The model before unlearning."})
+    retrain_model: str | None = field(default=None, metadata={"help": "A model trained without the forget set."})
+    output_dir: str = field(default="evaluation", metadata={"help": "Folder for results.json, the figure, the card."})
+    name: str = field(default="unlearned", metadata={"help": "What to call the unlearned model in the table."})
+    batch_size: int = field(default=256, metadata={"help": "Samples per forward pass."})
+    device: str | None = field(default=None, metadata={"help": "Device. Default: a GPU if there is one."})
+    seed: int = field(default=42, metadata={"help": "Seed of the null's resampling."})
+
+
+def run(argv: list[str]) -> int:
+    """Parse, measure, write; return the exit status."""
+    arguments, data_arguments = parse(argv, [EvaluateArguments, DataArguments], "evaluate")
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    def load(name: str) -> torch.nn.Module:
+        return AutoModelForImageClassification.from_pretrained(name).to(device)
+
+    original = load(arguments.original_model)
+    require_single_label(original)
+    data = load_splits(data_arguments, original.config.num_labels)
+    sets = {"forget": data.split.forget, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
+    check_rows(sets)
+    processor = AutoImageProcessor.from_pretrained(arguments.original_model)
+    columns = {
+        "image_column": data_arguments.image_column,
+        "label_column": data_arguments.label_column,
+        "num_labels": original.config.num_labels,
+    }
+    splits = {
+        name: ready(part, processor, f"{name} set", **columns) for name, part in sets.items() if part is not None
+    }
+    evaluator = Evaluator(
+        splits,
+        original,
+        arguments.retrain_model and load(arguments.retrain_model),
+        class_wise=check_labels(splits, original.config.num_labels),
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+    )
+    predictions = evaluator.predict_all(load(arguments.model_name_or_path), arguments.name)
+    result = evaluator.compare(
+        {arguments.name: (predictions, None)},
+        model=arguments.original_model,
+        unlearned_model=arguments.model_name_or_path,
+        dataset=data_arguments.dataset_name,
+        selector=dict(data.split.selector),
+        split_digest=data.split.digest,
+        duplicates=data.duplicates,
+    )
+    write_outputs(arguments.output_dir, result, arguments.name, predictions, evaluator)
+    if data.duplicates:
+        print(data.duplicates)
+    print(f"\n{result.to_markdown()}\n\nresults.json, entropy.png and a card are in {arguments.output_dir}.")
+    return 0

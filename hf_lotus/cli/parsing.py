@@ -1,0 +1,91 @@
+"""Flags and `--config file.yaml` into dataclasses, with the fields of the chosen method among them."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser
+
+from hf_lotus.columns import nearest
+from hf_lotus.methods import METHODS
+
+
+def parse(argv: list[str], dataclass_types: list[type], command: str, method: str | None = None) -> tuple:
+    """Parse a command line into one instance of each dataclass.
+
+    Values come from flags first, then from the YAML file named by `--config`, then from the defaults.
+
+    Args:
+        argv: the arguments after the command's name.
+        dataclass_types: the dataclasses to fill; every field is a flag.
+        command: the command's name, for its help.
+        method: name of the method to take unless `--method` or the file names one; its fields are flags too. None
+            for a command that uses no method.
+
+    Returns:
+        the dataclasses in order, and last the method object, if the command uses one.
+
+    Raises:
+        ValueError: for a key of the file, or a method, that does not exist.
+    """
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config")
+    early.add_argument("--method", default=None)
+    known, _ = early.parse_known_args(argv)
+    settings = _read_config(known.config) if known.config else {}
+    kind = None
+    if method is not None:
+        name = known.method or settings.get("method") or method
+        if name not in METHODS:
+            raise ValueError(f"There is no method {name!r}. {nearest(str(name), list(METHODS))}")
+        kind = METHODS[name]
+    parser = HfArgumentParser(
+        [*dataclass_types, *([kind] if kind else [])], prog=f"hf-lotus {command}", allow_abbrev=False
+    )
+    parser.add_argument("--config", help="YAML file of any of these options, without the dashes.")
+    if kind:
+        parser.add_argument("--method", default=name, choices=list(METHODS), help="The unlearning method.")
+        _describe(parser, kind)
+    _apply(parser, settings, known.config)
+    parsed = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    return tuple(parsed[: len(dataclass_types) + bool(kind)])
+
+
+def _read_config(path: str) -> dict:
+    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold options as `name: value` lines, got {type(settings).__name__}.")
+    return settings
+
+
+def _apply(parser: HfArgumentParser, settings: dict, path: str | None) -> None:
+    """Make the file's values the defaults; argparse converts text, so numbers are given to it as text."""
+    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
+    for name, value in settings.items():
+        if name not in actions:
+            raise ValueError(f"{path} has the option {name!r}, which does not exist. {nearest(name, list(actions))}")
+        # A flag parses the text that a user types; a file's numbers take the same way, so that 1e-4, which YAML reads
+        # as text, and 0.0001 are both right.
+        action = actions[name]
+        convert = action.type if callable(action.type) else str
+        if isinstance(value, list):
+            value = [convert(str(v)) for v in value]
+        elif value is not None and not isinstance(value, (bool, dict)):
+            value = convert(str(value))
+        action.required = False
+        parser.set_defaults(**{name: value})
+
+
+def _describe(parser: HfArgumentParser, kind: type) -> None:
+    """Take the help of a method's fields from its docstring, where each is described already."""
+    attributes = inspect.getdoc(kind).partition("Attributes:")[2]
+    described = {
+        n: " ".join(text.split()) for n, text in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", attributes, re.M)
+    }
+    for action in parser._actions:
+        if action.dest in described and action.dest in kind.__dataclass_fields__:
+            action.help = f"[{kind.__name__}] " + described[action.dest].replace("%", "%%")

@@ -1,0 +1,74 @@
+"""`hf-lotus unlearn`: a checkpoint, its data and what to forget → an unlearned checkpoint and the evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+from hf_lotus.arguments import UnlearningArguments
+from hf_lotus.cli.data import DataArguments, load_splits
+from hf_lotus.cli.outputs import write_outputs
+from hf_lotus.cli.parsing import parse
+from hf_lotus.trainer import UnlearningTrainer
+
+
+@dataclass
+class ModelArguments:
+    """Which model to unlearn."""
+
+    model_name_or_path: str = field(metadata={"help": "The trained model: a Hub id or a local folder."})
+    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
+    retrain_model: str | None = field(
+        default=None,
+        metadata={"help": "A model trained without the forget set, where there is one; only measured against."},
+    )
+
+
+def run(argv: list[str]) -> int:
+    """Parse, unlearn, measure, save; return the exit status."""
+    model_arguments, data_arguments, arguments, method = parse(
+        argv, [ModelArguments, DataArguments, UnlearningArguments], "unlearn", method="lotus"
+    )
+    source = {"revision": model_arguments.model_revision}
+    model = AutoModelForImageClassification.from_pretrained(model_arguments.model_name_or_path, **source)
+    processor = AutoImageProcessor.from_pretrained(model_arguments.model_name_or_path, **source)
+    retrain = model_arguments.retrain_model
+    with arguments.main_process_first(desc="loading the data set"):
+        data = load_splits(data_arguments, model.config.num_labels)
+    trainer = UnlearningTrainer(
+        model=model,
+        args=arguments,
+        method=method,
+        forget_dataset=data.split.forget,
+        retain_dataset=data.split.retain,
+        unseen_dataset=data.unseen,
+        eval_dataset=data.test,
+        retrain_model=retrain and AutoModelForImageClassification.from_pretrained(retrain),
+        processing_class=processor,
+        image_column=data_arguments.image_column,
+        label_column=data_arguments.label_column,
+    )
+    trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
+    trainer.save_model()
+    predictions = trainer.student_predictions()
+    result = trainer.compare(
+        predictions,
+        model=model_arguments.model_name_or_path,
+        dataset=data_arguments.dataset_name,
+        selector=dict(data.split.selector),
+        split_digest=data.split.digest,
+        duplicates=data.duplicates,
+    )
+    if trainer.is_world_process_zero():
+        write_outputs(arguments.output_dir, result, trainer.method_name, predictions, trainer.evaluator)
+        if data.duplicates:
+            print(data.duplicates)
+        print(
+            f"\n{result.to_markdown()}\n\nThe unlearned model, results.json, entropy.png and the card are in "
+            f"{arguments.output_dir}."
+        )
+    if arguments.push_to_hub:
+        trainer.push_to_hub()
+    trainer.end()
+    return 0
