@@ -1,5 +1,29 @@
-"""Machine unlearning for Hugging Face image classifiers: LoTUS and its measurements."""
+"""Machine unlearning for Hugging Face image classifiers: LoTUS, its baselines, and honest measurements.
+
+The public names are loaded when first used, so that importing the package, or asking the command line for help, does
+not wait for torch.
+"""
+
+import importlib
 
 from hf_lotus.version import __version__
 
-__all__ = ["__version__"]
+_WHERE = {
+    "UnlearningTrainer": "trainer",
+    "UnlearningArguments": "arguments",
+    "ForgetRetainSplit": "splits",
+    "Evaluator": "evaluation",
+    "UnlearningResult": "results",
+    "METHODS": "methods",
+    "LoTUS": "methods",
+    "Finetune": "methods",
+    "Retrain": "methods",
+}
+
+__all__ = ["__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

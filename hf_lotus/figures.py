@@ -46,6 +46,7 @@ def entropy_figure(models: Mapping[str, Mapping[str, Predictions]], path: str | 
             panel.stairs(shares, bins, label=label, linewidth=1.8, **SPLIT_STYLES[split])
         # Most predictions are sure; on a linear axis the first bin would hide every other.
         panel.set_yscale("log")
+        panel.set_xlim(0, bins[-1])
         panel.set_title(name)
         panel.set_xlabel("entropy of the prediction (nats)")
         panel.legend(fontsize=8, loc="upper right")

@@ -149,26 +149,40 @@ class UnlearningResult:
 
     def to_markdown(self) -> str:
         """The table, one row a model, the reference row last; then the notes."""
-        rows = [[model.name, *self._cells(model)] for model in self.models]
-        if any(value is not None for value in asdict(self.controls).values()):
-            rows.append([f"*{REFERENCE_ROW}*", *self._reference_cells()])
-        used = [0] + [i for i in range(1, len(COLUMNS) + 1) if any(row[i] != "–" for row in rows)]
-        header = ["Model", *COLUMNS]
-        table = _markdown_table([header[i] for i in used], [[row[i] for i in used] for row in rows])
-        return "\n".join([table, *([""] if self.notes else []), *(f"- {note}" for note in self.notes)])
+        return to_markdown({"": self})
 
-    @staticmethod
-    def _cells(model: ModelResult) -> list[str]:
-        return [_number(getattr(model, name), decimals) for name, _, decimals in COLUMNS.values()]
+    def _rows(self) -> list[list[str]]:
+        """The table's cells, one row a model and one of references."""
+        rows = []
+        for model in self.models:
+            rows.append([model.name, *(_number(getattr(model, name), digits) for name, _, digits in COLUMNS.values())])
+        controls = asdict(self.controls)
+        if any(value is not None for value in controls.values()):
+            rows.append(
+                [f"*{REFERENCE_ROW}*", *(_number(controls.get(c), digits) for _, c, digits in COLUMNS.values())]
+            )
+            if self.controls.rf_jsd_null_std is not None:
+                rows[-1][1 + list(COLUMNS).index("RF-JSD")] += f" ± {self.controls.rf_jsd_null_std:.4f}"
+        return rows
 
-    def _reference_cells(self) -> list[str]:
-        cells = []
-        for _, reference, decimals in COLUMNS.values():
-            cell = _number(getattr(self.controls, reference), decimals) if reference else "–"
-            if reference == "rf_jsd_null_mean" and self.controls.rf_jsd_null_std is not None:
-                cell += f" ± {self.controls.rf_jsd_null_std:.{decimals}f}"
-            cells.append(cell)
-        return cells
+
+def to_markdown(results: Mapping[str, UnlearningResult]) -> str:
+    """One table of several comparisons, each row headed by the comparison's name; then the notes.
+
+    Columns that no row has a value for are left out.
+
+    Args:
+        results: name → result; the name "" heads nothing.
+    """
+    rows, notes = [], []
+    for name, result in results.items():
+        for row in result._rows():
+            rows.append([f"{name} {row[0]}".strip(), *row[1:]])
+        notes += [f"- {name + ': ' if name else ''}{note}" for note in result.notes]
+    used = [0] + [i for i in range(1, len(COLUMNS) + 1) if any(row[i] != "–" for row in rows)]
+    header = ["Model", *COLUMNS]
+    table = _markdown_table([header[i] for i in used], [[row[i] for i in used] for row in rows])
+    return "\n".join([table, *([""] if notes else []), *notes])
 
 
 def _number(value: float | None, decimals: int) -> str:

@@ -324,7 +324,7 @@ class UnlearningTrainer(Trainer):
         return self.evaluator.compare(
             {self.method_name: (predictions or self.student_predictions(), self.unlearning_seconds)},
             method={"name": self.method_name, **vars(self.method)},
-            arguments={name: getattr(self.args, name) for name in arguments}
+            arguments={name: value for name, value in self.args.to_dict().items() if name in arguments}
             | {
                 "batch_size": self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
             },
