@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Image
+from datasets import Array3D, ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
 from sklearn.datasets import load_digits
 from torch import nn
@@ -92,12 +92,13 @@ def train_from_scratch(build, data: Dataset, processor: ViTImageProcessorPil, fo
         }
 
     set_seed(seed)
-    ready = data.map(to_pixels, batched=True, remove_columns=data.column_names).with_format("torch")
+    features = Features({"pixel_values": Array3D((3, SIZE, SIZE), "float32"), "labels": data.features["label"]})
+    ready = data.map(to_pixels, batched=True, remove_columns=data.column_names, features=features)
     arguments = TrainingArguments(
         str(folder), num_train_epochs=30, learning_rate=2e-3, per_device_train_batch_size=64, seed=seed,
         lr_scheduler_type="cosine", save_strategy="no", logging_strategy="no", dataloader_pin_memory=False,
     )  # fmt: skip
-    trainer = Trainer(build(), arguments, train_dataset=ready)
+    trainer = Trainer(build(), arguments, train_dataset=ready.with_format("torch"))
     trainer.train()
     return trainer.model
 

@@ -1,0 +1,32 @@
+# Every target sets itself up: a virtual environment in .venv, with the versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test quality style benchmark clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
+	touch $(READY)
+
+demo: $(READY)  ## train, unlearn, retrain and compare two small models on scikit-learn's digits
+	$(BIN)/hf-lotus demo
+
+test: $(READY)  ## the whole suite
+	$(BIN)/python -m pytest
+
+quality: $(READY)  ## what CI asks of the style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+style: $(READY)  ## put the style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: $(READY)  ## speed of a round and of an evaluation against their limits
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf $(VENV) demo_output

@@ -1,0 +1,90 @@
+"""Small real things that many tests share: scanned digits, models built in the process, the shared checkpoints."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image
+from PIL import Image as PILImage
+from sklearn.datasets import load_digits
+from transformers import (
+    ConvNextConfig,
+    ConvNextForImageClassification,
+    DeiTConfig,
+    DeiTForImageClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+    SwinConfig,
+    SwinForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
+)
+
+SIZE = 16
+SHARED = Path(os.environ.get("HF_LOTUS_SHARED", Path(__file__).parents[2] / "shared"))
+
+_TRANSFORMER = {"image_size": SIZE, "patch_size": 8, "hidden_size": 32, "num_hidden_layers": 2, "num_labels": 10}
+_TRANSFORMER |= {"num_attention_heads": 2, "intermediate_size": 64}
+TINY_MODELS = {
+    "vit": lambda: ViTForImageClassification(ViTConfig(**_TRANSFORMER)),
+    "deit": lambda: DeiTForImageClassification(DeiTConfig(**_TRANSFORMER)),
+    "swin": lambda: SwinForImageClassification(
+        SwinConfig(image_size=SIZE, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[2, 2], window_size=2,
+                   num_labels=10)
+    ),
+    "resnet": lambda: ResNetForImageClassification(
+        ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", num_labels=10)
+    ),
+    "convnext": lambda: ConvNextForImageClassification(
+        ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 1], patch_size=2, num_stages=2, num_labels=10)
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the real checkpoints and data; tests that need it skip where it is not."""
+    if not (SHARED / "checkpoints" / "cifar10-resnet").is_dir():
+        pytest.skip("the shared checkpoints and data are not beside the project")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def processor() -> ViTImageProcessorPil:
+    return ViTImageProcessorPil(size={"height": SIZE, "width": SIZE})
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """400 scans, 40 of each digit, with a user for each row."""
+    data = load_digits()
+    rows = np.sort(np.concatenate([np.flatnonzero(data.target == digit)[:40] for digit in range(10)]))
+    scans = [PILImage.fromarray(np.uint8(scan * 255 / 16)).convert("RGB") for scan in data.images[rows]]
+    features = Features({"image": Image(), "label": ClassLabel(names=[f"digit {n}" for n in range(10)])})
+    dataset = Dataset.from_dict({"image": scans, "label": data.target[rows]}, features=features)
+    return dataset.add_column("user_id", [f"u{row % 20}" for row in range(len(rows))])
+
+
+@pytest.fixture
+def tiny_model():
+    """A function: the name of a family → a tiny model of it, always with the same weights."""
+
+    def build(family: str = "vit") -> torch.nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return TINY_MODELS[family]()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def parts(digits: Dataset) -> dict[str, Dataset]:
+    """The digits in four parts that share no row, as the trainer takes them: 60, 180, 80 and 80 scans."""
+    order = np.random.default_rng(0).permutation(len(digits))
+    bounds = {"forget": (0, 60), "retain": (60, 240), "unseen": (240, 320), "test": (320, 400)}
+    return {name: digits.select(np.sort(order[a:b])) for name, (a, b) in bounds.items()}
