@@ -1,0 +1,74 @@
+"""The rooms of the package import only from rooms above them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "hf_lotus"
+# Each room may import from its own line and the lines above, but never sideways among methods or commands.
+LAYERS = [
+    {"version", "divergences", "membership", "functional", "metric_files"},
+    {"columns", "duplicates", "splits", "images", "batches", "rounds", "results", "checks"},
+    {"predictions", "methods.base", "methods", "evaluation"},
+    {"arguments", "trainer"},
+    {"figures"},
+    {"model_card"},
+    {"cli"},
+]
+# Within layer 1 and 2 the order is this one: a room imports only from rooms before it.
+ORDER = ["columns", "duplicates", "splits", "images", "batches", "rounds", "checks", "results"]
+ORDER += ["predictions", "methods.base", "methods", "evaluation"]
+
+
+def room_of(module: str) -> str:
+    """`hf_lotus.methods.lotus` → `methods`; `hf_lotus.methods.base` → `methods.base`."""
+    name = module.removeprefix("hf_lotus").strip(".")
+    if name in ("methods.base", ""):
+        return name
+    return name.split(".")[0]
+
+
+def layer_of(room: str) -> int:
+    return next(number for number, rooms in enumerate(LAYERS) if room in rooms)
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_lotus"):
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names if alias.name.startswith("hf_lotus"))
+    return found
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_rooms_above_it(path):
+    module = "hf_lotus." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    room = room_of(module.removesuffix(".__init__"))
+    for imported in imports_of(path):
+        other = room_of(imported)
+        assert layer_of(other) <= layer_of(room), f"{module} climbs to {imported}"
+        if room in ORDER and other in ORDER and room != other:
+            assert ORDER.index(other) < ORDER.index(room), f"{module} imports {imported}, which stands after it"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "methods").glob("*.py")), ids=lambda path: path.stem)
+def test_methods_never_import_each_other(path):
+    if path.stem != "__init__":
+        siblings = {m for m in imports_of(path) if m.startswith("hf_lotus.methods") and m != "hf_lotus.methods.base"}
+        assert not siblings
+
+
+def test_layer_zero_needs_no_package_of_ours():
+    for room in LAYERS[0] - {"metric_files"}:
+        assert not imports_of(PACKAGE / f"{room}.py")
+
+
+def test_the_numeric_rooms_do_without_torch():
+    for room in ("divergences", "membership"):
+        assert "torch" not in (PACKAGE / f"{room}.py").read_text(encoding="utf-8")
