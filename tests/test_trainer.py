@@ -191,7 +191,7 @@ def test_lotus_lowers_the_confidence_on_what_it_forgets_only(make, digits, proce
     everything = trained.splits["retain"], trained.splits["forget"]
     trained.train_dataset = type(trained.train_dataset)(everything[1], everything[0], torch.arange(180))
     trained.train()
-    trainer = make(trained.model, LoTUS(alpha=8.0), arguments={"num_train_epochs": 5, "learning_rate": 1e-3})
+    trainer = make(trained.model, LoTUS(alpha=16.0), arguments={"num_train_epochs": 20, "learning_rate": 1e-3})
     trainer.train()
     before, after = trainer.evaluator.yardstick.original, trainer.student_predictions()
     assert before["forget"].accuracy > before["unseen"].accuracy
