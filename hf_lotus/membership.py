@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 
 def prediction_entropy(probabilities: np.ndarray) -> np.ndarray:
@@ -26,6 +27,19 @@ def prediction_entropy(probabilities: np.ndarray) -> np.ndarray:
     logarithm = np.log(p, out=np.zeros_like(p), where=p > 0)
     # Zero-probability classes contribute nothing; `+ 0.0` turns the -0.0 of a certain prediction into 0.0.
     return -(p * logarithm).sum(axis=1) + 0.0
+
+
+def true_class_confidence(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Probability that each prediction gives to the true class.
+
+    Args:
+        probabilities: shape (samples, classes).
+        labels: the true classes, integers in [0, classes), shape (samples,).
+
+    Returns:
+        float64 array of shape (samples,), 0 … 1.
+    """
+    return np.asarray(probabilities, dtype=np.float64)[np.arange(len(labels)), labels]
 
 
 def fit_attack(members: np.ndarray, non_members: np.ndarray) -> LogisticRegression:
@@ -57,6 +71,46 @@ def member_rate(attack: LogisticRegression, statistics: np.ndarray) -> float:
         statistics: the same statistic on the samples to judge, shape (samples,).
     """
     return float(attack.predict(np.asarray(statistics, np.float64)[:, None]).mean())
+
+
+def attack_scores(attack: LogisticRegression, statistics: np.ndarray) -> np.ndarray:
+    """How much each sample looks like a member: the statistic itself, turned so that members have more of it.
+
+    The logistic curve is monotone, so this ranks samples as its probability does, without its rounding of extremes.
+
+    Args:
+        attack: what `fit_attack` returned.
+        statistics: the same statistic on the samples to rank, shape (samples,).
+    """
+    return np.sign(attack.coef_[0, 0]) * np.asarray(statistics, np.float64)
+
+
+def auc(positives: np.ndarray, negatives: np.ndarray) -> float:
+    """Chance that a random positive scores higher than a random negative, a tie counting half; 0.5 is no knowledge.
+
+    Args:
+        positives: scores, shape (positives,); not empty.
+        negatives: scores, shape (negatives,); not empty.
+    """
+    is_positive = np.repeat([1, 0], [len(positives), len(negatives)])
+    return float(roc_auc_score(is_positive, np.concatenate([positives, negatives])))
+
+
+def tpr_at_fpr(positives: np.ndarray, negatives: np.ndarray, fpr: float) -> float:
+    """Share of positives above the lowest threshold that lets at most the share `fpr` of negatives above it.
+
+    What an attack finds when it must hardly ever be wrong (Carlini et al. 2022, arXiv:2112.03570). With fewer than
+    ``1 / fpr`` negatives the threshold is the highest of them: no false positive at all.
+
+    Args:
+        positives: scores, shape (positives,); not empty.
+        negatives: scores, shape (negatives,); not empty.
+        fpr: the false-positive rate allowed, 0 ≤ fpr < 1.
+    """
+    # The tolerance is for products such as 0.01 · 700, which floating point puts a hair below or above 7.
+    allowed = int(fpr * len(negatives) + 1e-9)
+    threshold = np.sort(negatives)[::-1][allowed]
+    return float((np.asarray(positives) > threshold).mean())
 
 
 def held_out_member_rate(members: np.ndarray, non_members: np.ndarray, judged: np.ndarray) -> float:
