@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 # name → (module, what it does). A module is imported only when its command runs, so `--help` is instant.
@@ -45,8 +46,10 @@ def main(argv: list[str] | None = None) -> int:
     module = importlib.import_module(f"hf_lotus.cli.{COMMANDS[argv[0]][0]}")
     try:
         return module.run(argv[1:])
-    except (ValueError, TypeError, OSError) as error:
-        print(f"hf-lotus {argv[0]}: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        if os.environ.get("HF_LOTUS_DEBUG"):
+            raise
+        print(f"hf-lotus {argv[0]}: {error}\n(HF_LOTUS_DEBUG=1 shows where it came from.)", file=sys.stderr)
         return 2
 
 
