@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Image, IterableDataset
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
 
 
 def require_map_style(dataset: object, what: str) -> None:
-    """Raise `TypeError` for a streamed data set: rows to forget need row numbers."""
+    """Raise `TypeError` for a streamed data set, whose rows have no numbers, and for several splits at once."""
+    if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
+        raise TypeError(f"The {what} is a {type(dataset).__name__}: choose one of its splits ({', '.join(dataset)}).")
     if isinstance(dataset, IterableDataset):
         raise TypeError(
             f"The {what} is an IterableDataset, which has no row numbers to forget by. "
@@ -112,9 +115,20 @@ def shared_base_rows(first: object, second: object) -> list[int]:
     if not isinstance(first, Dataset) or not isinstance(second, Dataset):
         return []
     common = [name for name in first.column_names if name in second.column_names]
-    if not common:
+    column = next((name for name in common if _has_buffers(first, name) and _has_buffers(second, name)), None)
+    if column is None:
         return []
-    return np.flatnonzero(np.isin(_row_addresses(first, common[0]), _row_addresses(second, common[0]))).tolist()
+    return np.flatnonzero(np.isin(_row_addresses(first, column), _row_addresses(second, column))).tolist()
+
+
+def _first_buffer(chunk: pa.Array) -> int | None:
+    return next((buffer.address for buffer in chunk.buffers() if buffer is not None), None)
+
+
+def _has_buffers(dataset: Dataset, column: str) -> bool:
+    """Whether the column's rows lie anywhere in memory: those of an empty column, or one of nulls alone, do not."""
+    chunks = dataset.data.column(column).chunks
+    return len(chunks) > 0 and all(_first_buffer(chunk) is not None for chunk in chunks)
 
 
 def _row_addresses(dataset: Dataset, column: str) -> np.ndarray:
@@ -122,7 +136,7 @@ def _row_addresses(dataset: Dataset, column: str) -> np.ndarray:
     places = []
     for chunk in dataset.data.column(column).chunks:
         place = np.empty(len(chunk), dtype=[("buffer", np.int64), ("place", np.int64)])
-        place["buffer"] = next((buffer.address for buffer in chunk.buffers() if buffer is not None), 0)
+        place["buffer"] = _first_buffer(chunk)
         place["place"] = np.arange(chunk.offset, chunk.offset + len(chunk))
         places.append(place)
     rows = np.concatenate(places)
