@@ -38,7 +38,7 @@ def content_digests(
         raise ValueError("The data set has no image column to look for duplicates in.")
     if by not in ("bytes", "pixels"):
         raise ValueError(f"Images can be compared by 'bytes' or 'pixels', got {by!r}.")
-    images = dataset.select_columns([column])
+    images = dataset.with_format(None).select_columns([column])
     if by == "bytes":
         images = images.cast_column(column, Image(decode=False))
     digests = np.empty(len(images), dtype="V16")
