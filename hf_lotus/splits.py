@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -91,13 +91,13 @@ class ForgetRetainSplit:
         """Forget the row numbers in a file: JSON list, CSV (column 'row', or the only one), or text, one a line.
 
         Raises:
-            ValueError: if the file does not hold row numbers; the message names the line.
+            ValueError: if the file does not hold row numbers; the message names the entry.
         """
         return cls(dataset, read_rows(path), selector={"by": "file", "file": Path(path).name})
 
     @classmethod
-    def from_column(cls, dataset: Dataset, column: str, values: Sequence[object]) -> ForgetRetainSplit:
-        """Forget every row whose `column` has one of `values`, such as all images of a user.
+    def from_column(cls, dataset: Dataset, column: str, values: object | Sequence[object]) -> ForgetRetainSplit:
+        """Forget every row whose `column` has one of `values` (or is the one value given), such as a user's images.
 
         Raises:
             ValueError: if the column, or one of the values in it, does not exist.
@@ -106,12 +106,12 @@ class ForgetRetainSplit:
         column_values = read_column(dataset, column)
         # Values from a command line are strings; compare as text so that they match a column of numbers too.
         as_text = column_values.astype(str)
-        wanted = np.asarray([str(value) for value in values])
-        unknown = [value for value in wanted if not np.any(as_text == value)]
+        wanted = np.asarray([str(value) for value in _several(values)], dtype=str)
+        unknown = wanted[~np.isin(wanted, as_text)].tolist()
         if unknown:
             raise ValueError(
-                f"Column {column!r} has no row with {_few([repr(str(u)) for u in unknown])}. "
-                f"{nearest(str(unknown[0]), np.unique(as_text).tolist())}"
+                f"Column {column!r} has no row with {_few([repr(value) for value in unknown])}. "
+                f"{nearest(unknown[0], np.unique(as_text).tolist())}"
             )
         # The values may be people: the selector records how many, not which.
         selector = {"by": "column", "column": column, "num_values": len(np.unique(wanted))}
@@ -127,7 +127,6 @@ class ForgetRetainSplit:
             ValueError: if a class does not exist (with the nearest names).
         """
         require_map_style(dataset, "data set to split")
-        classes = [classes] if isinstance(classes, (str, int)) else list(classes)
         label_column = find_label_column(dataset, label_column)
         labels = read_labels(dataset, label_column)
         feature = dataset.features[label_column]
@@ -137,9 +136,9 @@ class ForgetRetainSplit:
             number_of = {str(number): int(number) for number in np.unique(labels)}
         name_of = {number: name for name, number in number_of.items()}
         chosen = []
-        for given in map(str, classes):
+        for given in map(str, _several(classes)):
             # A name first, then a number: a class may be named "3" and be number 5.
-            number = number_of.get(given, int(given) if given.isdigit() else None)
+            number = number_of.get(given, int(given) if given.isdecimal() else None)
             if number not in name_of:
                 raise ValueError(f"There is no class {given!r} to forget. {nearest(given, list(number_of))}")
             chosen.append(number)
@@ -202,6 +201,11 @@ class ForgetRetainSplit:
         return ForgetRetainSplit(self.dataset, forget, retain, {**self.selector, "duplicates": how})
 
 
+def _several(values: object) -> list:
+    """A list of what was given: one string or number is a list of one."""
+    return list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+
+
 def _nonempty(chosen: np.ndarray, what: str) -> np.ndarray:
     rows = np.flatnonzero(chosen)
     if len(rows) == 0:
@@ -224,22 +228,17 @@ def read_rows(path: str | Path) -> np.ndarray:
         ValueError: if an entry is not a whole number; the message names it.
     """
     path = Path(path)
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
+    text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin their files with a byte-order mark
+    suffix = path.suffix.lower()
+    if suffix == ".json":
         try:
             entries = json.loads(text)
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} is not valid JSON: {error}.") from error
         if not isinstance(entries, list):
             raise ValueError(f"{path} must hold a list of row numbers, got {type(entries).__name__}.")
-    elif path.suffix == ".csv":
-        lines = list(csv.reader(text.splitlines()))
-        header = [cell.strip() for cell in lines[0]] if lines else []
-        if "row" not in header and len(header) != 1:
-            raise ValueError(f"{path} must have a column 'row' or a single column, its header is {header}.")
-        column = header.index("row") if "row" in header else 0
-        has_header = "row" in header or not header[0].lstrip("-").isdigit()
-        entries = [line[column] for line in lines[has_header:] if line]
+    elif suffix == ".csv":
+        entries = _csv_entries(path, text)
     else:
         entries = [line for line in text.splitlines() if line.strip()]
     rows = []
@@ -250,4 +249,21 @@ def read_rows(path: str | Path) -> np.ndarray:
             rows.append(int(entry))
         except (TypeError, ValueError):
             raise ValueError(f"{path}: entry {number} is {entry!r}, not a row number.") from None
-    return np.asarray(rows, dtype=np.int64)
+    try:
+        return np.asarray(rows, dtype=np.int64)
+    except OverflowError:
+        raise ValueError(f"{path}: {max(rows, key=abs)} is too large to be a row number.") from None
+
+
+def _csv_entries(path: Path, text: str) -> list[str | None]:
+    """The cells of the column 'row', or of the only column, which may have a heading; None where a line is short."""
+    lines = [line for line in csv.reader(text.splitlines()) if line]
+    header = [cell.strip() for cell in lines[0]] if lines else []
+    if "row" in header:
+        column = header.index("row")
+        return [line[column] if column < len(line) else None for line in lines[1:]]
+    if lines and len(header) != 1:
+        raise ValueError(f"{path} must have a column 'row' or a single column, its header is {header}.")
+    # Only words are a heading: a first entry that is meant as a row number must not be passed over.
+    has_heading = bool(header) and header[0][:1].isalpha()
+    return [line[0] for line in lines[has_heading:]]
