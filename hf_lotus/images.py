@@ -40,6 +40,9 @@ class Augmentation:
     horizontal_flip: bool = False
     crop_padding: int = 0
 
+    def __bool__(self) -> bool:
+        return self.horizontal_flip or self.crop_padding > 0
+
     def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Augment a batch of shape (batch, channels, height, width), each image by its own draw."""
         batch, _, height, width = pixels.shape
@@ -135,7 +138,7 @@ class ReadyImages(torch.utils.data.Dataset):
         if self.image_column is None:
             raise ValueError(f"The data set has no image column; its columns are {', '.join(dataset.column_names)}.")
         self.labels = torch.from_numpy(read_labels(dataset, find_label_column(dataset, label_column, num_labels)))
-        self.images = dataset.select_columns([self.image_column])
+        self.images = dataset.with_format(None).select_columns([self.image_column])
         self.pipeline = PixelPipeline(processor, self.images[0][self.image_column])
         self.pixels = _shared_tensor((len(dataset), *self.pipeline.shape), self.pipeline.dtype)
         self.is_ready = _shared_tensor((len(dataset),), torch.bool)
@@ -149,7 +152,7 @@ class ReadyImages(torch.utils.data.Dataset):
     def __getitems__(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Prepared pixels (batch, channels, height, width) and labels (batch,) of the given rows, as one batch."""
         rows = torch.as_tensor(rows)
-        missing = rows[~self.is_ready[rows]]
+        missing = rows[~self.is_ready[rows]].unique()
         if len(missing):
             prepared = self.pipeline.prepare(self.images[missing.tolist()][self.image_column])
             if prepared.shape[1:] != self.pixels.shape[1:]:
@@ -196,7 +199,8 @@ def ready(dataset: object, processor: object, what: str = "data set", **columns:
     """Make a data set ready for a model: images become `ReadyImages`, anything else is returned as it is.
 
     Args:
-        dataset: a `datasets.Dataset` with raw images, or a data set that already yields model inputs and labels.
+        dataset: a `datasets.Dataset` with raw images, or a data set that already yields model inputs and labels, such
+            as one with a transform of the user's.
         processor: the processing class of the model (image processor, tokenizer, or None).
         what: how to call the data set in an error.
         **columns: `image_column`, `label_column`, `num_labels` of `ReadyImages`.
@@ -206,7 +210,9 @@ def ready(dataset: object, processor: object, what: str = "data set", **columns:
         ValueError: if there are raw images and no image processor.
     """
     require_map_style(dataset, what)
-    if not isinstance(dataset, datasets.Dataset) or find_image_column(dataset, columns.get("image_column")) is None:
+    if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] == "custom":
+        return dataset
+    if find_image_column(dataset, columns.get("image_column")) is None:
         return dataset
     if not isinstance(processor, BaseImageProcessor):
         raise ValueError(
