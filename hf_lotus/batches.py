@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from transformers import default_data_collator
 
+from hf_lotus.columns import read_labels
+
 # Names under which a sample may carry its label; collators turn all of them into "labels".
 LABEL_NAMES = ("labels", "label", "label_ids")
-# The per-sample flag that the samplers add and the loss takes off again.
-FORGET_FLAG = "is_forget"
+# What a round adds to each sample and the loss takes off again: the side it is from, and its place in the round's data.
+FORGET_FLAG, POSITION = "is_forget", "position"
 
 
 def model_columns(model: nn.Module) -> frozenset[str]:
@@ -32,7 +34,7 @@ class Collator:
     """
 
     def __init__(self, columns: frozenset[str], collator: Callable | None = None):
-        self.columns = columns | {FORGET_FLAG}
+        self.columns = columns | {FORGET_FLAG, POSITION}
         self.collator = collator or default_data_collator
 
     def __call__(self, batch: Mapping[str, Tensor] | Sequence[Mapping]) -> dict[str, Tensor]:
@@ -44,8 +46,8 @@ class Collator:
 
 
 def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The batch without labels and flag: with labels, a model would also compute a loss that nobody reads."""
-    return {name: value for name, value in batch.items() if name not in (*LABEL_NAMES, FORGET_FLAG)}
+    """The batch without labels and what a round adds: with labels, a model would also compute a loss that nobody reads."""
+    return {name: value for name, value in batch.items() if name not in (*LABEL_NAMES, FORGET_FLAG, POSITION)}
 
 
 def class_logits(outputs: object, batch_size: int) -> Tensor:
@@ -87,10 +89,12 @@ def read_dataset_labels(dataset: torch.utils.data.Dataset) -> Tensor:
         if name is None:
             raise ValueError(f"The samples have no label; one of {', '.join(LABEL_NAMES)} is needed.")
         if names is not None:
-            labels = dataset.select_columns([name]).with_format("numpy")[:][name]
-        else:
-            labels = [int(dataset[row][name]) for row in range(len(dataset))]
-    labels = torch.as_tensor(labels)
+            return torch.from_numpy(read_labels(dataset, name))
+        labels = [dataset[row][name] for row in range(len(dataset))]
+    try:
+        labels = torch.as_tensor(labels)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Labels must be one integer a sample, got others: {error}.") from error
     if labels.ndim != 1 or labels.is_floating_point():
         raise ValueError(f"Labels must be one integer a sample, got {labels.dtype} of shape {tuple(labels.shape)}.")
     return labels.long()

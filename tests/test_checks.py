@@ -1,0 +1,74 @@
+"""What must hold before anything is trained or measured, and what is said where it does not."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from datasets import Dataset
+
+from hf_lotus.checks import check_labels, check_rows, require_single_label
+
+
+class TestSingleLabel:
+    @pytest.mark.parametrize("problem_type", [None, "single_label_classification"])
+    def test_passes(self, tiny_model, problem_type):
+        model = tiny_model("vit")
+        model.config.problem_type = problem_type
+        require_single_label(model)
+        require_single_label(torch.nn.Linear(2, 2))  # no configuration to ask
+
+    @pytest.mark.parametrize("problem_type", ["regression", "multi_label_classification"])
+    def test_other_heads_are_refused(self, tiny_model, problem_type):
+        model = tiny_model("vit")
+        model.config.problem_type = problem_type
+        with pytest.raises(ValueError, match=f"problem_type is '{problem_type}'; unlearning needs a single-label"):
+            require_single_label(model)
+
+
+class TestRows:
+    def test_parts_of_a_partition_pass(self, parts):
+        check_rows({**parts, "unseen": None})
+
+    def test_an_empty_set_is_named(self, parts):
+        with pytest.raises(ValueError, match="The unseen set is empty. Give at least one sample, or leave it out"):
+            check_rows({**parts, "unseen": parts["unseen"].select([])})
+        with pytest.raises(ValueError, match="The forget set is empty"):
+            check_rows({"forget": [], "retain": [1]})
+
+    def test_shared_rows_are_counted_and_the_first_few_named(self, digits):
+        splits = {"forget": digits.select([90, 3, 91]), "retain": digits.select(range(10, 400)), "test": None}
+        with pytest.raises(ValueError, match=r"forget set and the retain set share 2 rows \(of the .*: 0, 2\)"):
+            check_rows(splits)
+        everything = {"forget": digits.select(range(7)), "unseen": digits}
+        with pytest.raises(ValueError, match=r"share 7 rows \(of the forget set: 0, 1, 2, 3, 4, …\)\. Take them out"):
+            check_rows(everything)
+
+    def test_every_two_sets_are_compared(self, digits):
+        splits = {"forget": digits.select([0]), "retain": digits.select([1]), "unseen": digits.select([2])}
+        check_rows({**splits, "test": digits.select([3])})
+        with pytest.raises(ValueError, match="The unseen set and the test set share 1 rows"):
+            check_rows({**splits, "test": digits.select([2])})
+
+
+def labelled(*labels: int) -> SimpleNamespace:
+    return SimpleNamespace(labels=torch.tensor(labels))
+
+
+class TestLabels:
+    def test_says_whether_whole_classes_are_forgotten(self):
+        assert check_labels({"forget": labelled(3, 3), "retain": labelled(0, 1), "unseen": labelled(3)}, 4) is True
+        assert check_labels({"forget": labelled(3, 2), "retain": labelled(0, 2), "unseen": None}, 4) is False
+
+    @pytest.mark.parametrize("name", ["forget", "retain", "unseen", "test"])
+    @pytest.mark.parametrize("label", [4, -1])
+    def test_outside_the_models_classes(self, name, label):
+        splits = {"forget": labelled(0), "retain": labelled(1), "unseen": labelled(2), "test": labelled(3)}
+        with pytest.raises(ValueError, match=rf"The {name} set has label {label}, .* 4 classes \(0 to 3\)\. Use the"):
+            check_labels({**splits, name: labelled(0, label, 1)}, 4)
+
+    def test_of_a_model_that_does_not_say_how_many_classes_it_has(self):
+        assert check_labels({"forget": labelled(1000), "retain": labelled(0)}, None) is True
+
+    def test_of_any_data_set_with_a_label_column(self):
+        forget, retain = Dataset.from_dict({"x": [1], "label": [1]}), [{"x": 2, "labels": 1}]
+        assert check_labels({"forget": forget, "retain": retain}, 2) is False
