@@ -7,14 +7,14 @@ round, from a generator seeded by (seed, round), so that a resumed run and every
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hf_lotus.batches import FORGET_FLAG
+from hf_lotus.batches import FORGET_FLAG, POSITION
 
 # Independent random streams of one seed.
 SUBSET, ORDER, NOISE = range(3)
@@ -22,7 +22,7 @@ SUBSET, ORDER, NOISE = range(3)
 
 def derived_seed(seed: int, *path: int) -> int:
     """A seed for one independent purpose: equal (seed, path) give equal seeds, different ones unrelated seeds."""
-    return int(np.random.SeedSequence((seed, *path)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(np.random.SeedSequence(seed, spawn_key=path).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RoundDataset(torch.utils.data.Dataset):
     """The samples of a round: forget first, then the chosen retain rows.
 
     Whole batches are fetched where both sides offer them (`ReadyImages`), single samples otherwise. Either way each
-    sample carries `is_forget`.
+    sample carries `is_forget` and its `position` among these samples.
 
     Args:
         forget: the forget set, or None.
@@ -67,6 +67,11 @@ class RoundDataset(torch.utils.data.Dataset):
         self.forget, self.retain, self.retain_rows = forget, retain, retain_rows
         self.num_forget = len(forget) if forget is not None else 0
 
+    @property
+    def finish(self) -> Callable | None:
+        """How the samples' batches become model inputs on the device, where they are of `ReadyImages`."""
+        return getattr(self.retain, "finish", None)
+
     def __len__(self) -> int:
         return self.num_forget + len(self.retain_rows)
 
@@ -76,7 +81,7 @@ class RoundDataset(torch.utils.data.Dataset):
             sample = self.forget[position]
         else:
             sample = self.retain[int(self.retain_rows[position - self.num_forget])]
-        return {**sample, FORGET_FLAG: is_forget}
+        return {**sample, FORGET_FLAG: is_forget, POSITION: position}
 
     def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor] | list[dict]:
         """The samples at the given positions: a batch, or a list where the data set has only single samples."""
@@ -90,7 +95,7 @@ class RoundDataset(torch.utils.data.Dataset):
         if not is_forget.all():
             rows = self.retain_rows[positions[~is_forget] - self.num_forget]
             parts.append((~is_forget, self.retain.__getitems__(rows)))
-        return {**_interleave(parts, len(positions)), FORGET_FLAG: is_forget}
+        return {**_interleave(parts, len(positions)), FORGET_FLAG: is_forget, POSITION: positions}
 
 
 def _gives_batches(dataset: torch.utils.data.Dataset) -> bool:

@@ -1,0 +1,151 @@
+"""A round: the samples that a method asked for, each with the right flag, in an order that can be repeated."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from hf_lotus.batches import Collator
+from hf_lotus.images import ReadyImages
+from hf_lotus.rounds import RoundDataset, RoundSampler, Streams, derived_seed, draw_subset
+
+
+class TestSubset:
+    @pytest.mark.parametrize(
+        ("size", "fraction", "count"), [(1000, 0.3, 300), (10, 0.34, 3), (10, 1.0, 10), (10, 0.01, 1), (10, 0.0, 0)]
+    )
+    def test_has_the_size_asked_for_without_repetition(self, size, fraction, count):
+        rows = draw_subset(size, fraction, seed=0)
+        assert rows.dtype == torch.int64 and len(rows) == count == len(rows.unique())
+        assert torch.equal(rows, rows.sort().values) and all(0 <= row < size for row in rows)
+
+    def test_depends_on_the_seed_alone(self):
+        torch.manual_seed(1)
+        first = draw_subset(100, 0.3, seed=5)
+        torch.manual_seed(2)
+        assert torch.equal(first, draw_subset(100, 0.3, seed=5))
+        assert not torch.equal(first, draw_subset(100, 0.3, seed=6))
+
+    def test_every_row_is_as_likely_as_another(self):
+        counts = torch.cat([draw_subset(50, 0.3, seed) for seed in range(2000)]).bincount(minlength=50)
+        assert counts.sum() == 2000 * 15
+        assert (counts - 600).abs().max() < 5 * np.sqrt(2000 * 0.3 * 0.7)  # five deviations
+
+
+class TestStreams:
+    @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
+    def test_the_fraction_lies_between_0_and_1(self, fraction):
+        with pytest.raises(ValueError, match=f"retain_fraction must lie between 0 and 1, got {fraction}"):
+            Streams(forget=True, retain_fraction=fraction)
+
+    def test_a_round_holds_something(self):
+        with pytest.raises(ValueError, match="needs the forget set, a part of the retain set, or both"):
+            Streams(forget=False, retain_fraction=0)
+        assert Streams(True, 0.0).forget and Streams(False, 1.0).retain_fraction == 1
+
+
+@pytest.fixture
+def sides(digits):
+    """Ten scans to forget, twenty to retain, with labels that say which scan each is: 0 to 9 and 100 to 119."""
+    forget = digits.select(range(10)).remove_columns("label").add_column("label", list(range(10)))
+    retain = digits.select(range(10, 30)).remove_columns("label").add_column("label", list(range(100, 120)))
+    return forget, retain
+
+
+RETAIN_ROWS = torch.tensor([1, 5, 6, 19])
+LABELS = [*range(10), 101, 105, 106, 119]
+
+
+class TestRoundDataset:
+    def as_samples(self, sides) -> RoundDataset:
+        """The sides as data sets of single samples."""
+        forget, retain = (side.remove_columns("image") for side in sides)
+        return RoundDataset(forget, retain, RETAIN_ROWS)
+
+    def as_images(self, sides, processor) -> RoundDataset:
+        """The sides as `ReadyImages`, which give whole batches."""
+        forget, retain = (ReadyImages(side, processor) for side in sides)
+        return RoundDataset(forget, retain, RETAIN_ROWS)
+
+    def test_holds_the_forget_set_and_the_chosen_retain_rows(self, sides, processor):
+        for data in (self.as_samples(sides), self.as_images(sides, processor)):
+            assert len(data) == 14
+            assert [int(data[n].get("labels", data[n].get("label"))) for n in range(14)] == LABELS
+            assert [data[n]["is_forget"] for n in range(14)] == [True] * 10 + [False] * 4
+
+    @pytest.mark.parametrize("positions", [[12, 3, 13, 0, 9, 10], [4, 2], [13, 11], [10], [9]])
+    def test_flags_and_labels_are_right_in_every_mixture(self, sides, processor, positions):
+        images = self.as_images(sides, processor)
+        samples = self.as_samples(sides)
+        batches = [images.__getitems__(positions), Collator(frozenset({"label"}))(samples.__getitems__(positions))]
+        for batch in batches:
+            assert batch["labels"].tolist() == [LABELS[position] for position in positions]
+            assert batch["is_forget"].dtype == torch.bool
+            assert batch["is_forget"].tolist() == [position < 10 for position in positions]
+        singly = torch.stack([images[position]["pixel_values"] for position in positions])
+        assert torch.equal(batches[0]["pixel_values"], singly)
+
+    def test_a_loader_gives_each_sample_of_a_round_once_with_its_flag(self, sides, processor):
+        for data in (self.as_samples(sides), self.as_images(sides, processor)):
+            loader = DataLoader(
+                data, batch_size=4, sampler=RoundSampler(14, seed=1), collate_fn=Collator(frozenset({"label"}))
+            )
+            batches = list(loader)
+            labels = torch.cat([batch["labels"] for batch in batches])
+            assert sorted(labels.tolist()) == LABELS
+            assert torch.equal(torch.cat([batch["is_forget"] for batch in batches]), labels < 100)
+            assert any(0 < batch["is_forget"].sum() < len(batch["labels"]) for batch in batches)  # mixed ones
+
+    def test_a_round_without_the_forget_set(self, sides, processor):
+        forget, retain = sides
+        for retain_side in (ReadyImages(retain, processor), retain.remove_columns("image")):
+            data = RoundDataset(None, retain_side, RETAIN_ROWS)
+            batch = Collator(frozenset({"label"}))(data.__getitems__([3, 0]))
+            assert len(data) == 4 and batch["labels"].tolist() == [119, 101] and not batch["is_forget"].any()
+
+    def test_sides_of_different_kinds_are_read_one_by_one(self, sides, processor):
+        forget, retain = sides
+        data = RoundDataset(ReadyImages(forget, processor), retain.remove_columns("image"), RETAIN_ROWS)
+        first, second = data.__getitems__([10, 2])
+        assert (first["label"], first["is_forget"]) == (101, False)
+        assert (int(second["labels"]), second["is_forget"]) == (2, True)
+
+
+class TestSampler:
+    def test_a_round_has_every_position_once(self):
+        sampler = RoundSampler(100, seed=0)
+        assert len(sampler) == 100 and sorted(sampler) == list(range(100)) != list(sampler)
+
+    def test_the_order_depends_on_seed_and_round_alone(self):
+        sampler, other = RoundSampler(50, seed=3), RoundSampler(50, seed=4)
+        rounds = []
+        for number in range(3):
+            sampler.set_epoch(number)
+            torch.manual_seed(number)
+            rounds.append(list(sampler))
+            assert list(sampler) == rounds[-1]
+        assert len({tuple(order) for order in [*rounds, list(other)]}) == 4
+        resumed = RoundSampler(50, seed=3)
+        resumed.set_epoch(2)
+        assert list(resumed) == rounds[2]
+
+    def test_the_global_random_state_is_left_alone(self):
+        before = torch.random.get_rng_state()
+        list(RoundSampler(10, seed=0))
+        draw_subset(10, 0.5, seed=0)
+        assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_seeds_of_different_purposes_are_different_and_fit_every_generator():
+    paths = [(), (0,), (0, 0), (1,), (1, 0), (0, 1), (2, 0, 5, 1)]
+    seeds = [derived_seed(seed, *path) for seed in [*range(20), 2**32, 2**32 + 1] for path in paths]
+    assert len(set(seeds)) == len(seeds)
+    assert derived_seed(7, 1, 2) == derived_seed(7, 1, 2)
+    assert all(0 <= seed < 2**63 for seed in seeds) and max(seeds) > 2**60
+    torch.Generator().manual_seed(max(seeds))
+
+
+def test_data_of_other_kinds_needs_only_rows_by_number():
+    data = RoundDataset([{"x": 1}], Dataset.from_dict({"x": [5, 6]}), torch.tensor([1]))
+    assert data.__getitems__([1, 0]) == [{"x": 6, "is_forget": False}, {"x": 1, "is_forget": True}]
