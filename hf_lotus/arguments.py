@@ -12,7 +12,7 @@ OPEN_ARGUMENTS = {
     "learning_rate": 5e-5,
     "num_train_epochs": 3.0,
     "per_device_train_batch_size": 8,
-    "optim": "adamw_torch",
+    "optim": "adamw_torch_fused",
     "optim_args": None,
     "lr_scheduler_type": "constant",
 }

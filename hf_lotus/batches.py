@@ -13,7 +13,7 @@ from hf_lotus.columns import read_labels
 
 # Names under which a sample may carry its label; collators turn all of them into "labels".
 LABEL_NAMES = ("labels", "label", "label_ids")
-# What a round adds to each sample and the loss takes off again: the side it is from, and its place in the round's data.
+# What a round adds to each sample and the loss takes off again: its side, and its place in the round's data.
 FORGET_FLAG, POSITION = "is_forget", "position"
 
 
@@ -46,7 +46,7 @@ class Collator:
 
 
 def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The batch without labels and what a round adds: with labels, a model would also compute a loss that nobody reads."""
+    """The batch without the labels, with which a model would compute its own loss, and without what a round adds."""
     return {name: value for name, value in batch.items() if name not in (*LABEL_NAMES, FORGET_FLAG, POSITION)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping
 
@@ -14,7 +13,7 @@ from transformers.trainer_utils import TrainOutput, speed_metrics
 from transformers.utils import logging
 
 from hf_lotus.arguments import UnlearningArguments
-from hf_lotus.batches import FORGET_FLAG, Collator, class_logits, model_columns, model_inputs
+from hf_lotus.batches import FORGET_FLAG, POSITION, Collator, class_logits, model_columns, model_inputs
 from hf_lotus.checks import check_labels, check_rows, require_single_label
 from hf_lotus.evaluation import Evaluator
 from hf_lotus.images import Augmentation, ReadyImages, ready
@@ -22,6 +21,7 @@ from hf_lotus.methods import METHODS, GradientMethod, LossInputs, LoTUS, Round
 from hf_lotus.predictions import Predictions
 from hf_lotus.results import UnlearningResult
 from hf_lotus.rounds import NOISE, RoundDataset, RoundSampler, derived_seed, draw_subset
+from hf_lotus.teacher import FrozenTeacher
 
 logger = logging.get_logger(__name__)
 
@@ -114,18 +114,21 @@ class UnlearningTrainer(Trainer):
         # The sample count of an optimizer step then reaches `compute_loss` for every model.
         self.model_accepts_loss_kwargs = True
         self._collator = Collator(model_columns(model), self.data_collator)
-        self.teacher = copy.deepcopy(model).to(args.device).eval().requires_grad_(False)
+        self._teacher = FrozenTeacher(model, args.device)
+        self._prediction_options = {
+            "batch_size": args.eval_batch_size,
+            "collator": self.data_collator,
+            "accelerator": self.accelerator,
+            "num_workers": args.dataloader_num_workers,
+            "progress": not args.disable_tqdm,
+        }
         self.evaluator = Evaluator(
             self.splits,
             self.teacher,
             retrain_model if retrain_model is None else retrain_model.to(args.device),
             class_wise=self.class_wise,
             seed=args.seed,
-            batch_size=args.eval_batch_size,
-            collator=self.data_collator,
-            accelerator=self.accelerator,
-            num_workers=args.dataloader_num_workers,
-            progress=not args.disable_tqdm,
+            **self._prediction_options,
         )
 
     def _require_unseen(self) -> None:
@@ -150,6 +153,11 @@ class UnlearningTrainer(Trainer):
         """The model being unlearned, without the wrappers of distributed training."""
         return self.accelerator.unwrap_model(self.model)
 
+    @property
+    def teacher(self) -> nn.Module:
+        """The frozen copy of the model as it was when the trainer was made."""
+        return self._teacher.model
+
     def student_accuracy(self, split: str) -> float:
         """Exact accuracy of the student on a split, over all ranks, in eval mode."""
         return self.evaluator.predict(self.student, split, "student").accuracy
@@ -173,6 +181,9 @@ class UnlearningTrainer(Trainer):
             self._log_round(0)
             output = TrainOutput(0, 0.0, speed_metrics("train", time.time()))
         else:
+            # Augmented inputs change from round to round, and so do those of a data set that may do anything.
+            if self.method.needs_teacher and isinstance(self.splits["retain"], ReadyImages) and not self._augmentation:
+                self._teacher.keep_logits(self.train_dataset, **self._prediction_options)
             output = super().train(resume_from_checkpoint, *args, **kwargs)
         self.unlearning_seconds = time.perf_counter() - started - self._evaluation_seconds
         return output
@@ -242,24 +253,21 @@ class UnlearningTrainer(Trainer):
 
         A batch without the forget flag (a data set passed to `evaluate` or `predict`) gets the mean cross-entropy.
         """
-        labels, is_forget = inputs["labels"], inputs.get(FORGET_FLAG)
+        labels, is_forget, positions = inputs["labels"], inputs.get(FORGET_FLAG), inputs.get(POSITION)
         inputs = model_inputs(inputs)
         outputs = model(**inputs)
         logits = class_logits(outputs, len(labels))
         if is_forget is None:
             loss = nn.functional.cross_entropy(logits.float(), labels)
         else:
-            teacher_logits = self._teacher_logits(inputs) if self.method.needs_teacher else None
+            teacher_logits = None
+            if self.method.needs_teacher:
+                teacher_logits = self._teacher.logits(inputs, positions, self.accelerator.autocast())
             values = self._round.values
             per_sample = self.method.loss(LossInputs(logits, teacher_logits, labels, is_forget, values, self._noise))
             # Gradients are averaged over ranks, so the global mean needs their number back.
             loss = per_sample.sum() / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
-
-    @torch.no_grad()
-    def _teacher_logits(self, inputs: dict[str, Tensor]) -> Tensor:
-        with self.accelerator.autocast():
-            return self.teacher(**inputs).logits.float()
 
     def _enter_round(self, index: int) -> None:
         """Make sure that round `index` is decided and logged; after a resume, from the log of the earlier run."""

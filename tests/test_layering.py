@@ -11,7 +11,7 @@ LAYERS = [
     {"version", "divergences", "membership", "functional", "metric_files"},
     {"columns", "duplicates", "splits", "images", "batches", "rounds", "results", "checks"},
     {"predictions", "methods.base", "methods", "evaluation"},
-    {"arguments", "trainer"},
+    {"arguments", "teacher", "trainer"},
     {"figures"},
     {"model_card"},
     {"cli"},
