@@ -64,7 +64,7 @@ def test_unlearn_writes_model_results_card_and_figure(unlearn, folders, capsys):
     about = result.provenance
     assert about["samples"] == {"forget": 40, "retain": 240, "unseen": 60, "test": 60}
     assert about["method"] == {"name": "lotus", "alpha": 2.0, "retain_fraction": 0.3, "stop_margin": 2.0}
-    assert (about["arguments"]["optim"], about["arguments"]["learning_rate"]) == ("adamw_torch", 1e-4)
+    assert (about["arguments"]["optim"], about["arguments"]["learning_rate"]) == ("adamw_torch_fused", 1e-4)
     assert ModelCard.load(out / "README.md").data.tags == ["machine-unlearning", "lotus", "hf-lotus"]
     assert (out / "entropy.png").stat().st_size > 10_000
     printed = capsys.readouterr().out
