@@ -115,10 +115,10 @@ def test_the_teacher_asked_once_gives_the_loss_of_the_teacher_asked_always(make,
         monkeypatch.setattr(hf_lotus.teacher, "KEPT_LOGITS_BYTES", size)
         trainer = make("resnet", arguments={"logging_strategy": "steps", "logging_steps": 1, "learning_rate": 1e-4})
         asked = []
-        student = trainer.model
+        student = trainer.model.eval()
         trainer.teacher.register_forward_hook(lambda *_, asked=asked, s=student: asked.append(s.training))
         trainer.train()
-        # In training mode of the student, a forward pass of the teacher belongs to a step.
+        # A forward pass of the teacher while the student trains belongs to a step.
         assert sum(asked) == (0 if size else trainer.state.global_step)
         runs.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     assert runs[0] == pytest.approx(runs[1], abs=1e-5)
