@@ -32,7 +32,7 @@ FALSE_POSITIVE_RATES = (0.001, 0.01)
 _DESCRIPTION = """\
 Membership inference on an unlearned model: a logistic regression learns to tell rows that the model was trained on
 from rows that it never saw, by one statistic of its predictions, and then judges the forget set. The member rate is
-the share of the forget set that it calls member. Closer to a retrained model's is better; neither high nor low is good.
+the share of the forget set that it calls member. Closer to a retrained model's is better, neither high nor low.
 """
 
 _INPUTS = """
