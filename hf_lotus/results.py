@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +17,10 @@ import torch
 
 FORMAT_VERSION = 1
 LIBRARIES = ("hf-lotus", "torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn")
+# Characters that Markdown reads as marks: these anywhere, the last two unless letters or digits stand on both sides.
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$#]|(?<!\w)[_-]|[_-](?!\w)")
+_SECRET_FLAGS = ("token", "secret", "password", "api_key", "api-key")
+_HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{30,}")
 
 
 @dataclass(frozen=True)
@@ -116,21 +122,28 @@ class UnlearningResult:
         raise KeyError(f"No model named {name!r}; there are {', '.join(model.name for model in self.models)}.")
 
     def to_json(self, path: str | Path) -> None:
-        """Write the result; the file appears whole or not at all."""
-        path = Path(path)
-        document = {"format_version": FORMAT_VERSION, **asdict(self)}
-        unfinished = path.with_name(path.name + ".part")
-        unfinished.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
+        """Write the result; the file appears whole or not at all.
+
+        Raises:
+            ValueError: if a figure is NaN or infinite, which JSON cannot hold.
+        """
+        try:
+            text = json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=2, allow_nan=False)
+        except ValueError as error:
+            raise ValueError(f"{path} was not written, as a figure is not finite: {error}.") from error
+        write_whole(path, text + "\n")
 
     @classmethod
     def from_json(cls, path: str | Path) -> UnlearningResult:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: if the file has another format version, or fields this version does not know.
+            ValueError: if the file is not JSON, has another format version, or fields this version does not know.
         """
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is not valid JSON: {error}.") from error
         version = document.pop("format_version", None) if isinstance(document, dict) else None
         if version != FORMAT_VERSION:
             raise ValueError(
@@ -153,14 +166,14 @@ class UnlearningResult:
 
     def _rows(self) -> list[list[str]]:
         """The table's cells, one row a model and one of references."""
-        rows = []
-        for model in self.models:
-            rows.append([model.name, *(_number(getattr(model, name), digits) for name, _, digits in COLUMNS.values())])
+        columns = COLUMNS.values()
+        rows = [
+            [plain(model.name), *(_number(getattr(model, metric), digits) for metric, _, digits in columns)]
+            for model in self.models
+        ]
         controls = asdict(self.controls)
         if any(value is not None for value in controls.values()):
-            rows.append(
-                [f"*{REFERENCE_ROW}*", *(_number(controls.get(c), digits) for _, c, digits in COLUMNS.values())]
-            )
+            rows.append([f"*{REFERENCE_ROW}*", *(_number(controls.get(c), digits) for _, c, digits in columns)])
             if self.controls.rf_jsd_null_std is not None:
                 rows[-1][1 + list(COLUMNS).index("RF-JSD")] += f" ± {self.controls.rf_jsd_null_std:.4f}"
         return rows
@@ -177,12 +190,29 @@ def to_markdown(results: Mapping[str, UnlearningResult]) -> str:
     rows, notes = [], []
     for name, result in results.items():
         for row in result._rows():
-            rows.append([f"{name} {row[0]}".strip(), *row[1:]])
-        notes += [f"- {name + ': ' if name else ''}{note}" for note in result.notes]
+            rows.append([f"{plain(name)} {row[0]}".strip(), *row[1:]])
+        notes += [f"- {plain(name) + ': ' if name else ''}{note}" for note in result.notes]
     used = [0] + [i for i in range(1, len(COLUMNS) + 1) if any(row[i] != "–" for row in rows)]
     header = ["Model", *COLUMNS]
     table = _markdown_table([header[i] for i in used], [[row[i] for i in used] for row in rows])
     return "\n".join([table, *([""] if notes else []), *notes])
+
+
+def plain(text: object) -> str:
+    """Text of a user's, made to stay text in Markdown and HTML, on one line."""
+    one_line = " ".join(str(text).split())
+    return _MARKDOWN.sub(r"\\\g<0>", html.escape(one_line, quote=False))
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Write a text file that appears whole or not at all."""
+    path = Path(path)
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _number(value: float | None, decimals: int) -> str:
@@ -204,7 +234,7 @@ def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 def provenance(**run: object) -> dict[str, object]:
     """Where figures come from: library versions, hardware, command, and what the caller adds (`run`).
 
-    Values of command-line flags whose name has "token" in it are left out.
+    Values of command-line flags that name a secret ("token", "password", …), and tokens of the Hub, are left out.
     """
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
@@ -226,11 +256,12 @@ def _without_secrets(arguments: Sequence[str]) -> list[str]:
     clean, hide = [], False
     for argument in arguments:
         is_flag = argument.startswith("--")
-        secret = is_flag and "token" in argument.split("=")[0].lower()
+        flag, has_value, _ = argument.partition("=")
+        secret = is_flag and any(word in flag.lower() for word in _SECRET_FLAGS)
         if hide and not is_flag:
             argument = "***"
-        elif secret and "=" in argument:
-            argument = argument.split("=")[0] + "=***"
-        clean.append(argument)
-        hide = secret and "=" not in argument
+        elif secret and has_value:
+            argument = f"{flag}=***"
+        clean.append(_HUB_TOKEN.sub("***", argument))
+        hide = secret and not has_value
     return clean
