@@ -36,23 +36,25 @@ def entropy_figure(models: Mapping[str, Mapping[str, Predictions]], path: str | 
     splits = [split for split in ("retain", "forget", held_out) if split in first]
     num_classes = first["forget"].logits.shape[1]
     bins = np.linspace(0, np.log(num_classes), 31)
-    figure = Figure(figsize=(3.6 * len(models), 3.4), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(models), 4), layout="constrained")
     panels = figure.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
     for panel, (name, predictions) in zip(panels, models.items(), strict=True):
         for split in splits:
             entropy = predictions[split].entropy
-            shares = np.histogram(entropy, bins)[0] / len(entropy)
+            # Rounding may lift a uniform prediction's entropy above the last edge.
+            shares = np.histogram(entropy.clip(0, bins[-1]), bins)[0] / len(entropy)
             label = f"{split} (mean {entropy.mean():.3f})"
             panel.stairs(shares, bins, label=label, linewidth=1.8, **SPLIT_STYLES[split])
         # Most predictions are sure; on a linear axis the first bin would hide every other.
         panel.set_yscale("log")
         panel.set_xlim(0, bins[-1])
-        panel.set_title(name)
+        panel.set_title(name, parse_math=False)
         panel.set_xlabel("entropy of the prediction (nats)")
-        panel.legend(fontsize=8, loc="upper right")
+        # Inside the panel it would hide curves: unsure predictions lie at the right, sure ones at the left.
+        panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), frameon=False)
         panel.grid(alpha=0.25)
     panels[0].set_ylabel("share of samples (log scale)")
     if title:
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=150)
