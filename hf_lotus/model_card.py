@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
-import html
 import os
-import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
-from hf_lotus.results import ModelResult, UnlearningResult
+from hf_lotus.results import ModelResult, UnlearningResult, plain, write_whole
 
-# What a name on the Hub looks like; anything else, such as a local folder, must not become a link.
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
-
-
-def plain(text: object) -> str:
-    """Text of a user's, made to stay text in Markdown and HTML, on one line."""
-    return _MARKDOWN.sub(r"\\\1", html.escape(" ".join(str(text).split())))
+# A metric's name begins with the split it is measured on, or else it is the forget set's.
+_SPLITS = ("forget", "retain", "unseen", "test")
 
 
 def hub_id(name: str | None) -> str | None:
-    """The name if it can be a repository's on the Hub, None for a local folder."""
-    return name if name and _REPO_ID.fullmatch(name) and not os.path.exists(name) else None
+    """The name if it can be a repository's on the Hub; None for anything else, which must not become a link to one."""
+    if not name or os.path.exists(name):
+        return None
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return name
+
+
+def _shown(name: str | None) -> str | None:
+    """The name of a repository, or of a local folder the last part alone: a card names no places on one machine."""
+    return name if name is None or hub_id(name) else Path(name).name
 
 
 def write_model_card(folder: str | Path, result: UnlearningResult, name: str, figure: str) -> None:
     """Write `README.md` into a model's folder; the file appears whole or not at all.
 
     What the card says of model, data set and selection is read from `result.provenance` (`model`, `dataset`,
-    `selector`, `samples`, `split_digest`, `method`, `arguments`), as far as it is there.
+    `selector`, `samples`, `split_digest`, `method`, `arguments`, `seed`, `versions`), as far as it is there.
 
     Args:
         folder: the folder with the unlearned model.
@@ -42,6 +47,7 @@ def write_model_card(folder: str | Path, result: UnlearningResult, name: str, fi
     """
     about, measured = result.provenance, result[name]
     base, dataset = about.get("model"), about.get("dataset")
+    shown_base, shown_dataset = _shown(base), _shown(dataset)
     samples = about.get("samples", {})
     data = ModelCardData(
         base_model=hub_id(base),
@@ -55,44 +61,48 @@ def write_model_card(folder: str | Path, result: UnlearningResult, name: str, fi
     settings = {
         **_flat(about.get("method", {}), "method"),
         **_flat(about.get("arguments", {})),
-        **_flat(about["versions"]),
+        **({"seed": about["seed"]} if "seed" in about else {}),
+        **_flat(about.get("versions", {})),
     }
     card = ModelCard.from_template(
         data,
         template_str=resources.files("hf_lotus").joinpath("templates/model_card.md").read_text(encoding="utf-8"),
         title=plain(f"{Path(str(base or 'model')).name}, unlearned with {name}"),
         method=plain(name),
-        base_model=plain(base or "not recorded"),
-        dataset=plain(dataset or "not recorded"),
-        selector=plain(", ".join(f"{k}: {v}" for k, v in about.get("selector", {}).items()) or "not recorded"),
-        forget_count=samples.get("forget", "?"),
-        retain_count=samples.get("retain", "?"),
+        base_model=plain(shown_base or "not recorded"),
+        dataset=plain(shown_dataset or "not recorded"),
+        selector=plain(_selection(about.get("selector", {})) or "not recorded"),
+        forget_count=plain(samples.get("forget", "?")),
+        retain_count=plain(samples.get("retain", "?")),
         digest=plain(about.get("split_digest", "not recorded")),
         table=result.to_markdown(),
         figure=figure,
         settings={plain(key): plain(value) for key, value in settings.items()},
     )
-    path = Path(folder) / "README.md"
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(str(card), encoding="utf-8")
-    os.replace(unfinished, path)
+    write_whole(Path(folder) / "README.md", str(card))
 
 
-def _eval_results(measured: ModelResult, dataset: object) -> list[EvalResult]:
-    shown = Path(str(dataset or "unknown")).name
+def _eval_results(measured: ModelResult, dataset: str | None) -> list[EvalResult]:
+    shown = Path(dataset or "unknown").name
     return [
         EvalResult(
             task_type="image-classification",
-            dataset_type=hub_id(str(dataset)) or shown,
+            dataset_type=hub_id(dataset) or shown,
             dataset_name=shown,
             metric_type="accuracy" if metric.endswith("accuracy") else metric,
             metric_name=metric.replace("_", " "),
             metric_value=round(value, 6),
-            dataset_split=metric.removesuffix("_accuracy") if metric.endswith("_accuracy") else "forget",
+            dataset_split=next((split for split in _SPLITS if metric.startswith(f"{split}_")), "forget"),
         )
         for metric, value in measured.metrics().items()
         if metric != "seconds"
     ]
+
+
+def _selection(selector: Mapping[str, object]) -> str:
+    """`{"by": "class", "classes": ["cat", "dog"]}` → "class; classes: cat, dog"."""
+    details = {key: ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for key, v in selector.items()}
+    return "; ".join(str(value) if key == "by" else f"{key}: {value}" for key, value in details.items())
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -1,0 +1,161 @@
+"""The card: parsed by the Hub's own reader, true to the result, and unmoved by hostile names."""
+
+import re
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from hf_lotus.model_card import hub_id, write_model_card
+from hf_lotus.results import Controls, ModelResult, UnlearningResult
+
+PROVENANCE = {
+    "model": "google/vit-base-patch16-224",
+    "dataset": "uoft-cs/cifar10",
+    "selector": {"by": "class", "classes": ["cat", "dog"]},
+    "samples": {"forget": 5000, "retain": 45000},
+    "split_digest": "ab" * 32,
+    "method": {"name": "lotus", "alpha": 2.0},
+    "arguments": {"learning_rate": 1e-06},
+    "seed": 3,
+    "versions": {"torch": "2.13.0"},
+}
+HOSTILE = [
+    "a: b\n---\n# c",
+    "x'\"y: [1, {2}] & *anchor !tag %",
+    "| a | b |\n|---|---|",
+    "`code` ``` **bold** [text](https://example.org) ![image](x)",
+    "<script>alert(1)</script> <!-- </h1>",
+    "{{ table }} {% raw %} \\ $x$ ~~y~~",
+    "- item\r\n1. more\u2028line",
+    "---",
+]
+
+
+def write(folder, name: str = "lotus", figure: str = "entropy.png", **about) -> ModelCard:
+    """Write the card of a small comparison and read it back as the Hub does."""
+    measured = ModelResult(name, 0.81, 0.93, 0.8, 0.79, mia_member_rate=0.6, unseen_member_rate=0.62, seconds=9.0)
+    models = (ModelResult("original", 0.94, 0.93), measured)
+    provenance = {key: value for key, value in {**PROVENANCE, **about}.items() if value is not None}
+    folder.mkdir(exist_ok=True)
+    write_model_card(folder, UnlearningResult(models, Controls(), ("A note.",), provenance), name, figure)
+    return ModelCard.load(folder / "README.md")
+
+
+class TestCard:
+    def test_metadata(self, tmp_path):
+        data = write(tmp_path / "vit-without-cats").data
+        assert data.base_model == "google/vit-base-patch16-224" and data.datasets == ["uoft-cs/cifar10"]
+        assert data.library_name == "transformers" and data.pipeline_tag == "image-classification"
+        assert data.tags == ["machine-unlearning", "lotus", "hf-lotus"]
+        assert data.model_name == "vit-without-cats"
+
+    def test_every_metric_but_the_time_is_an_evaluation_result_of_its_split(self, tmp_path):
+        results = write(tmp_path).data.eval_results
+        found = {(result.dataset_split, result.metric_type): result.metric_value for result in results}
+        assert found == {
+            ("forget", "accuracy"): 0.81, ("retain", "accuracy"): 0.93, ("unseen", "accuracy"): 0.8,
+            ("test", "accuracy"): 0.79, ("forget", "mia_member_rate"): 0.6, ("unseen", "unseen_member_rate"): 0.62,
+        }  # fmt: skip
+        assert {result.dataset_type for result in results} == {"uoft-cs/cifar10"}
+        assert {result.dataset_name for result in results} == {"cifar10"}
+
+    def test_text_says_what_was_forgotten_how_and_what_was_measured(self, tmp_path):
+        text = write(tmp_path).text
+        for line in (
+            "# vit-base-patch16-224, unlearned with lotus",
+            "- Base model: google/vit-base-patch16-224",
+            "- Data set: uoft-cs/cifar10",
+            "- Chosen by: class; classes: cat, dog",
+            "- Forgotten: 5000 samples; retained: 45000",
+            f"- Digest of the split: `{'ab' * 32}`",
+            "| lotus    |       0.810 |       0.930 |       0.800 |     0.790 |           0.600 |     9.0 |",
+            "- A note.",
+            "![Entropy of the predictions on forget, retain and test data](entropy.png)",
+            "| method alpha | 2.0 |",
+            "| learning_rate | 1e-06 |",
+            "| seed | 3 |",
+            "| torch | 2.13.0 |",
+        ):
+            assert line in text.splitlines(), line
+        assert "evidence, not proof" in text and "spartalis2025lotus" in text
+
+    def test_what_is_not_recorded_is_said_to_be_so(self, tmp_path):
+        card = write(tmp_path, **dict.fromkeys(PROVENANCE))
+        assert card.data.base_model is None and card.data.datasets is None
+        assert {result.dataset_type for result in card.data.eval_results} == {"unknown"}
+        for line in ("- Base model: not recorded", "- Data set: not recorded", "- Chosen by: not recorded"):
+            assert line in card.text.splitlines()
+        assert "- Forgotten: ? samples; retained: ?" in card.text and "None" not in str(card)
+
+    def test_a_failed_card_leaves_the_last_good_one(self, tmp_path):
+        before = str(write(tmp_path))
+        with pytest.raises(UnicodeEncodeError):
+            write(tmp_path, dataset="\ud800")
+        assert (tmp_path / "README.md").read_text(encoding="utf-8") == before
+        assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+    def test_a_name_that_was_not_measured(self, tmp_path):
+        result = UnlearningResult((ModelResult("original", 1, 1),), Controls())
+        with pytest.raises(KeyError, match="No model named 'lotus'"):
+            write_model_card(tmp_path, result, "lotus", "entropy.png")
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+class TestHostileNames:
+    def test_stay_text_in_the_metadata(self, tmp_path, text):
+        data = write(tmp_path, name=text, model=text, dataset=text).data
+        assert data.base_model is None and data.datasets is None
+        assert data.tags == ["machine-unlearning", text, "hf-lotus"]
+        assert len(data.eval_results) == 6 and data.library_name == "transformers"
+
+    def test_add_no_line_no_cell_and_no_markup_to_the_text(self, tmp_path, text):
+        about = {
+            "model": text, "dataset": text, "split_digest": "ab", "method": {text: text}, "versions": {text: text},
+            "selector": {text: text}, "samples": {"forget": text, "retain": text},
+        }  # fmt: skip
+        hostile = write(tmp_path, name=text, **about).text.splitlines()
+        tame = write(tmp_path, name="name", **{**about, "model": "name", "dataset": "name", "method": {"k": "v"},
+                     "versions": {"l": "v"}, "selector": {"k": "v"}, "samples": {}}).text.splitlines()  # fmt: skip
+        assert len(hostile) == len(tame)
+        for line, like in zip(hostile, tame, strict=True):
+            assert _marks(line) == _marks(like), line
+        assert re.match("^# .*, unlearned with ", hostile[next(n for n, line in enumerate(hostile) if line)])
+
+    def test_do_not_end_the_metadata_early(self, tmp_path, text):
+        write(tmp_path, name=text)
+        head, body = re.match(r"---\n(.*?)\n---\n(.*)", (tmp_path / "README.md").read_text(), re.S).groups()
+        assert yaml.safe_load(head)["model-index"][0]["results"][0]["task"]["type"] == "image-classification"
+        assert body.lstrip().startswith("# vit-base-patch16-224, unlearned with ")
+
+
+def _marks(line: str) -> list[str]:
+    """What Markdown and HTML would read as marks in a line: those that no backslash stands before."""
+    marks = re.findall(r"[`*\[\]|<>$~#]", re.sub(r"\\.", "", line))
+    return re.findall(r"^\s*(?:#+|[-+] |\d+\. )", line) + marks
+
+
+class TestHubId:
+    @pytest.mark.parametrize("name", ["google/vit-base-patch16-224", "cifar10", "a/B_c.d-e"])
+    def test_names_of_repositories(self, name):
+        assert hub_id(name) == name
+
+    @pytest.mark.parametrize(
+        "name",
+        [None, "", "./model", "../model", "/home/someone/model", "~/model", "a/b/c", "a/..", "C:\\model", "two words",
+         "a/b\n", "-x/y", "https://example.org/x"],
+    )  # fmt: skip
+    def test_everything_else_is_none(self, name):
+        assert hub_id(name) is None
+
+    def test_a_local_folder_is_no_repository_even_if_it_looks_like_one(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "out" / "model").mkdir(parents=True)
+        assert hub_id("out/model") is None and hub_id("out") is None and hub_id("other/model") == "other/model"
+
+    @pytest.mark.parametrize("place", ["/home/someone/secret/my-vit", "../secret/my-vit", "secret/of/my-vit/"])
+    def test_a_card_names_no_place_on_one_machine(self, tmp_path, place):
+        card = write(tmp_path, model=place, dataset=place)
+        assert card.data.base_model is None and card.data.datasets is None
+        assert "secret" not in str(card) and "- Base model: my-vit" in card.text.splitlines()
