@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from datasets import ClassLabel
 from torch import nn
 from torch.utils.data import Dataset
 
 from hf_lotus.batches import read_dataset_labels
-from hf_lotus.columns import shared_base_rows
+from hf_lotus.columns import find_label_column, shared_base_rows
 
 
 def require_single_label(model: nn.Module) -> None:
@@ -64,3 +65,31 @@ def check_labels(splits: Mapping[str, Dataset | None], num_labels: int | None) -
                 f"(0 to {num_labels - 1}). Use the label column that the model was trained on."
             )
     return not torch.isin(present["forget"], present["retain"]).any().item()
+
+
+def check_label_names(dataset: Dataset, label_column: str | None, config: object | None) -> None:
+    """Check that model and data set number their classes alike, where both name the same classes.
+
+    Args:
+        dataset: the data set as the user gave it.
+        label_column: the label column, where the user named it.
+        config: the model's configuration.
+
+    Raises:
+        ValueError: if a class has another number in the data set than in the model.
+    """
+    names = getattr(config, "id2label", None)
+    feature_of = getattr(dataset, "features", None)
+    if not names or not feature_of:
+        return
+    feature = feature_of.get(find_label_column(dataset, label_column, len(names)))
+    if not isinstance(feature, ClassLabel):
+        return
+    modelled, given = [str(names[number]) for number in sorted(names)], list(feature.names)
+    if sorted(modelled) == sorted(given) and modelled != given:
+        number = next(n for n, (a, b) in enumerate(zip(modelled, given, strict=True)) if a != b)
+        raise ValueError(
+            f"Class {number} is {modelled[number]!r} to the model and {given[number]!r} in the data set: the classes are "
+            "in another order. Renumber the data set's with dataset.cast_column(…, ClassLabel(names=…)) after "
+            "dataset.align_labels_with_mapping(model.config.label2id, …)."
+        )

@@ -62,7 +62,7 @@ class Yardstick:
             floor = float(jensen_shannon(*pair).mean())
         return Controls(
             unseen_accuracy=unseen.accuracy if unseen is not None and not self.class_wise else None,
-            unseen_member_rate=_unseen_member_rate(self.original),
+            unseen_member_rate=None if self.class_wise else _unseen_member_rate(self.original),
             rf_jsd_null_mean=null.mean if null else None,
             rf_jsd_null_std=null.std if null else None,
             jsd_floor=floor,

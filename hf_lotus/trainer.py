@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping
 
@@ -14,7 +15,7 @@ from transformers.utils import logging
 
 from hf_lotus.arguments import UnlearningArguments
 from hf_lotus.batches import FORGET_FLAG, POSITION, Collator, class_logits, model_columns, model_inputs
-from hf_lotus.checks import check_labels, check_rows, require_single_label
+from hf_lotus.checks import check_label_names, check_labels, check_rows, require_single_label
 from hf_lotus.evaluation import Evaluator
 from hf_lotus.images import Augmentation, ReadyImages, ready
 from hf_lotus.methods import METHODS, GradientMethod, LossInputs, LoTUS, Round
@@ -81,7 +82,8 @@ class UnlearningTrainer(Trainer):
         if not isinstance(self.method, GradientMethod):
             raise TypeError(f"method must be one of {', '.join(METHODS)} (hf_lotus.methods), got {self.method!r}.")
         require_single_label(model)
-        args = args if args is not None else UnlearningArguments("unlearned")
+        # A copy: one set of arguments may serve several trainers, whose methods settle the open ones differently.
+        args = copy.copy(args) if args is not None else UnlearningArguments("unlearned")
         args.settle(self.method.default_arguments(model))
         given = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
         check_rows(given)
@@ -92,6 +94,7 @@ class UnlearningTrainer(Trainer):
             for name, dataset in given.items()
         }
         self.class_wise = check_labels(self.splits, num_labels)
+        check_label_names(retain_dataset, label_column, getattr(model, "config", None))
         self._require_unseen()
         self.seed = args.seed
         self.unlearning_seconds: float | None = None

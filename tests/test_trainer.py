@@ -13,6 +13,8 @@ from transformers import (
     BertForSequenceClassification,
     BertTokenizerFast,
     DataCollatorWithPadding,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
     TrainerCallback,
 )
 
@@ -320,11 +322,40 @@ def test_open_arguments_are_the_methods_and_given_ones_are_kept(make):
     resnet, vit = make("resnet", arguments=given).args, make("vit", arguments=given).args
     assert (resnet.learning_rate, resnet.num_train_epochs, resnet.per_device_train_batch_size) == (1e-4, 10, 128)
     assert (vit.learning_rate, vit.num_train_epochs, vit.per_device_train_batch_size) == (1e-6, 3, 32)
+    assert resnet.lr_scheduler_type == "constant" and resnet.max_grad_norm == 0
     kept = make("vit", Finetune(), arguments={**given, "learning_rate": 0.5}).args
     assert (kept.learning_rate, kept.optim, kept.optim_args) == (0.5, "sgd", "momentum=0.9")
 
 
+def test_one_set_of_arguments_serves_several_methods(tiny_model, parts, processor, tmp_path):
+    args = UnlearningArguments(str(tmp_path), use_cpu=True)
+    data = {f"{name}_dataset": part for name, part in parts.items() if name != "test"} | {
+        "processing_class": processor
+    }
+    first = UnlearningTrainer(tiny_model("resnet"), args, LoTUS(), **data).args
+    second = UnlearningTrainer(tiny_model("resnet"), args, Finetune(), **data).args
+    assert (first.learning_rate, second.learning_rate) == (1e-4, 1e-3)
+
+
+def test_a_timm_model_through_its_wrapper(make):
+    pytest.importorskip("timm", exc_type=ImportError, reason="timm, which needs torchvision, is not installed")
+    config = TimmWrapperConfig(architecture="resnet10t", num_labels=10)
+    trainer = make(TimmWrapperForImageClassification(config))
+    before = weights(trainer.model)
+    trainer.train()
+    assert not equal(before, weights(trainer.model))
+
+
 class TestErrors:
+    def test_classes_in_another_order(self, make, tiny_model):
+        model = tiny_model("vit")
+        names = [f"digit {n}" for n in range(10)]
+        model.config.id2label = dict(enumerate(names[::-1]))
+        with pytest.raises(ValueError, match="Class 0 is 'digit 9' to the model and 'digit 0' in the data set"):
+            make(model)
+        model.config.id2label = dict(enumerate(names))
+        make(model)
+
     def test_no_unseen_set(self, make):
         with pytest.raises(ValueError, match="LoTUS needs unseen_dataset"):
             make(unseen_dataset=None)
