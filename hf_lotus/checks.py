@@ -90,5 +90,5 @@ def check_label_names(dataset: Dataset, label_column: str | None, config: object
         number = next(n for n, (a, b) in enumerate(zip(modelled, given, strict=True)) if a != b)
         raise ValueError(
             f"Class {number} is {modelled[number]!r} to the model and {given[number]!r} in the data set, whose "
-            "classes are in another order. Renumber them: dataset.align_labels_with_mapping(model.config.label2id, column)."
+            "classes are in another order. Renumber: dataset.align_labels_with_mapping(model.config.label2id, column)."
         )
