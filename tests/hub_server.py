@@ -191,7 +191,7 @@ class Handler(BaseHTTPRequestHandler):
         name = f"{asked.get('organization') or 'tester'}/{asked['name']}"
         url = f"{self.hub.url}/{'' if kind == 'models' else kind + '/'}{name}"
         if (kind, name) in self.hub.repos:
-            raise HubError(409, "You already created this repo")
+            return self._answer({"error": "You already created this repo", "url": url}, 409)
         repo = self.hub.repos[kind, name] = Repo(kind, name, asked)
         repo.commit("initial commit", {".gitattributes": b""})
         self._answer({"url": url, "name": name, "id": name})
