@@ -25,6 +25,9 @@ from transformers import (
     ViTImageProcessorPil,
 )
 
+# On tiny models two threads wait for each other longer than they compute, above all beside another process.
+torch.set_num_threads(1)
+
 SIZE = 16
 SHARED = Path(os.environ.get("HF_LOTUS_SHARED", Path(__file__).parents[2] / "shared"))
 
