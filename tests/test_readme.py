@@ -1,0 +1,82 @@
+"""The README's blocks run as they are written, in a folder that has what they name."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hf_lotus import UnlearningResult
+
+from .conftest import TINY_MODELS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+
+
+def commands():
+    joined = "\n".join(blocks("bash")).replace("\\\n", " ")
+    return [line.split("#")[0].strip() for line in joined.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, digits, processor):
+    """`your-name/photos` and `your-name/resnet-photos` as local folders, which stand for repositories of the Hub."""
+    root = tmp_path_factory.mktemp("readme")
+    users = digits.remove_columns("user_id").add_column("user_id", [f"u{row % 45}" for row in range(len(digits))])
+    splits = {"train": range(200), "validation": range(200, 300), "test": range(300, 400)}
+    shuffled = users.shuffle(seed=0)
+    (root / "your-name" / "photos").mkdir(parents=True)
+    for name, rows in splits.items():
+        shuffled.select(rows).to_parquet(root / "your-name" / "photos" / f"{name}-00000.parquet")
+    TINY_MODELS["resnet"]().save_pretrained(root / "your-name" / "resnet-photos")
+    processor.save_pretrained(root / "your-name" / "resnet-photos")
+    return root
+
+
+def run(command, folder):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_commands_unlearn_and_evaluate(folder):
+    written = [shlex.split(line) for line in commands() if line.startswith("hf-lotus")]
+    assert [words[1] for words in written] == ["unlearn", "evaluate"]
+    for words in written:
+        assert "| original" in run([sys.executable, "-m", "hf_lotus.cli.main", *words[1:]], folder)
+    for output in ("unlearned", "evaluation"):
+        UnlearningResult.from_json(folder / output / "results.json")
+
+
+def test_the_python_block_runs(folder):
+    (source,) = blocks("python")
+    assert "| lotus" in run([sys.executable, "-c", source], folder)
+
+
+def test_every_make_target_exists():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    named = [line.split()[1] for line in commands() if line.startswith("make ")]
+    assert named and set(named) <= set(targets)
+
+
+def test_every_other_command_is_an_install():
+    assert all(line.startswith(("hf-lotus ", "make ", "pip install ")) for line in commands())
+
+
+def test_every_linked_file_exists():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_ci_runs_the_readmes_test_command():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "make test" in script and "make test" in commands()
