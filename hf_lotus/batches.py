@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import default_data_collator
 
-from hf_lotus.columns import read_labels
+from hf_lotus.columns import LABEL_NAMES, read_labels
 
-# Names under which a sample may carry its label; collators turn all of them into "labels".
-LABEL_NAMES = ("labels", "label", "label_ids")
 # What a round adds to each sample and the loss takes off again: its side, and its place in the round's data.
 FORGET_FLAG, POSITION = "is_forget", "position"
 

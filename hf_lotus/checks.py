@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import datasets
 import torch
-from datasets import ClassLabel
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -79,11 +79,10 @@ def check_label_names(dataset: Dataset, label_column: str | None, config: object
         ValueError: if a class has another number in the data set than in the model.
     """
     names = getattr(config, "id2label", None)
-    feature_of = getattr(dataset, "features", None)
-    if not names or not feature_of:
+    if not names or not isinstance(dataset, datasets.Dataset):
         return
-    feature = feature_of.get(find_label_column(dataset, label_column, len(names)))
-    if not isinstance(feature, ClassLabel):
+    feature = dataset.features[find_label_column(dataset, label_column, len(names))]
+    if not isinstance(feature, datasets.ClassLabel):
         return
     modelled, given = [str(names[number]) for number in sorted(names)], list(feature.names)
     if sorted(modelled) == sorted(given) and modelled != given:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Names under which a sample may carry its label, the likeliest first.
+LABEL_NAMES = ("labels", "label", "label_ids")
 
 
 def require_map_style(dataset: object, what: str) -> None:
@@ -57,7 +63,7 @@ def find_image_column(dataset: Dataset, named: str | None = None) -> str | None:
 
 
 def find_label_column(dataset: Dataset, named: str | None = None, num_labels: int | None = None) -> str:
-    """Name of the label column: `named` if given, else the `ClassLabel` feature that fits, else 'labels' or 'label'.
+    """Name of the label column: `named` if given, else the `ClassLabel` feature that fits, else the usual name.
 
     Args:
         dataset: the data set.
@@ -74,9 +80,9 @@ def find_label_column(dataset: Dataset, named: str | None = None, num_labels: in
     fitting = [name for name in class_labels if num_labels in (None, dataset.features[name].num_classes)]
     if len(fitting) == 1:
         return fitting[0]
-    candidates = [name for name in ("labels", "label") if name in dataset.column_names and name in (fitting or [name])]
-    if candidates:
-        return candidates[0]
+    usual = [name for name in LABEL_NAMES if name in dataset.column_names and name in (fitting or [name])]
+    if usual:
+        return usual[0]
     raise ValueError(
         f"Cannot tell which column holds the labels: {len(fitting)} of the class-label columns "
         f"({', '.join(class_labels) or 'none'}) fit"

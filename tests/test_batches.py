@@ -25,16 +25,20 @@ class Samples(torch.utils.data.Dataset):
 
 
 class TestCollator:
-    SAMPLES = [{"x": torch.tensor([float(n)]), "label": n, "text": "a", "is_forget": n == 1} for n in range(3)]
+    SAMPLES = [
+        {"x": torch.tensor([float(n)]), "label": n, "text": "a", "is_forget": n == 1, "position": 10 + n}
+        for n in range(3)
+    ]
 
     def test_samples_lose_what_the_model_does_not_take(self):
         batch = Collator(frozenset({"x", "label"}))(self.SAMPLES)
-        assert batch.keys() == {"x", "labels", "is_forget"}
+        assert batch.keys() == {"x", "labels", "is_forget", "position"}
         assert batch["x"].tolist() == [[0.0], [1.0], [2.0]] and batch["labels"].tolist() == [0, 1, 2]
 
-    def test_the_forget_flag_survives_as_a_boolean(self):
-        is_forget = Collator(frozenset({"x", "label"}))(self.SAMPLES)["is_forget"]
-        assert is_forget.dtype == torch.bool and is_forget.tolist() == [False, True, False]
+    def test_the_forget_flag_survives_as_a_boolean_and_the_position_as_a_number(self):
+        batch = Collator(frozenset({"x", "label"}))(self.SAMPLES)
+        assert batch["is_forget"].dtype == torch.bool and batch["is_forget"].tolist() == [False, True, False]
+        assert batch["position"].dtype == torch.int64 and batch["position"].tolist() == [10, 11, 12]
 
     def test_a_batch_passes_as_it_is(self):
         batch = {"pixel_values": torch.zeros(2, 3), "labels": torch.zeros(2)}
@@ -44,7 +48,7 @@ class TestCollator:
     def test_another_collator_gets_the_stripped_samples(self):
         given = []
         Collator(frozenset({"x"}), lambda samples: given.extend(samples) or {"x": 1})(self.SAMPLES)
-        assert [sample.keys() for sample in given] == [{"x", "is_forget"}] * 3
+        assert [sample.keys() for sample in given] == [{"x", "is_forget", "position"}] * 3
 
 
 @pytest.mark.parametrize("family", ["vit", "resnet"])
@@ -54,9 +58,10 @@ def test_model_columns_are_the_inputs_of_forward_and_the_labels(tiny_model, fami
     assert not columns & {"self", "image", "text"}
 
 
-def test_model_inputs_are_the_batch_without_labels_and_flag():
-    batch = {"pixel_values": 1, "labels": 2, "label": 3, "label_ids": 4, "is_forget": 5, "attention_mask": 6}
-    assert model_inputs(batch) == {"pixel_values": 1, "attention_mask": 6}
+def test_model_inputs_are_the_batch_without_labels_and_what_a_round_adds():
+    inputs = {"pixel_values": 1, "attention_mask": 2}
+    others = {"labels": 3, "label": 4, "label_ids": 5, "is_forget": 6, "position": 7}
+    assert model_inputs({**inputs, **others}) == inputs
 
 
 class TestClassLogits:

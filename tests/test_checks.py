@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
-from hf_lotus.checks import check_labels, check_rows, require_single_label
+from hf_lotus.checks import check_label_names, check_labels, check_rows, require_single_label
 
 
 class TestSingleLabel:
@@ -72,3 +72,24 @@ class TestLabels:
     def test_of_any_data_set_with_a_label_column(self):
         forget, retain = Dataset.from_dict({"x": [1], "label": [1]}), [{"x": 2, "labels": 1}]
         assert check_labels({"forget": forget, "retain": retain}, 2) is False
+
+
+class TestLabelNames:
+    CONFIG = SimpleNamespace(id2label={1: "cat", 0: "airplane", 2: "dog"})
+
+    def data(self, *names: str) -> Dataset:
+        return Dataset.from_dict({"label": [0]}).cast_column("label", ClassLabel(names=list(names)))
+
+    def test_classes_in_the_same_order_pass(self):
+        check_label_names(self.data("airplane", "cat", "dog"), None, self.CONFIG)
+
+    def test_classes_in_another_order_are_refused(self):
+        with pytest.raises(ValueError, match="Class 1 is 'cat' to the model and 'dog' in the data set.*Renumber"):
+            check_label_names(self.data("airplane", "dog", "cat"), None, self.CONFIG)
+
+    def test_other_names_and_data_without_names_are_nobody_elses_business(self):
+        check_label_names(self.data("airplane", "tomcat", "dog"), None, self.CONFIG)
+        for name in ("label", "labels", "label_ids"):
+            check_label_names(Dataset.from_dict({name: [0]}), None, self.CONFIG)
+        check_label_names(self.data("dog", "cat", "airplane"), None, SimpleNamespace())
+        check_label_names(SimpleNamespace(features=torch.zeros(2, 2)), None, self.CONFIG)

@@ -60,7 +60,8 @@ class TestLabelColumn:
 
     def test_labels_comes_before_label_where_neither_is_a_class_label(self):
         assert find_label_column(with_features(label=Value("int64"), labels=Value("int64"))) == "labels"
-        assert find_label_column(with_features(label=Value("int64"))) == "label"
+        assert find_label_column(with_features(label=Value("int64"), label_ids=Value("int64"))) == "label"
+        assert find_label_column(with_features(label_ids=Value("int64"))) == "label_ids"
 
     def test_without_any_the_columns_are_named(self):
         with pytest.raises(ValueError, match=r"\(none\) fit a model with 4 classes.*the columns are text, score"):
