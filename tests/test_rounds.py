@@ -73,6 +73,7 @@ class TestRoundDataset:
             assert len(data) == 14
             assert [int(data[n].get("labels", data[n].get("label"))) for n in range(14)] == LABELS
             assert [data[n]["is_forget"] for n in range(14)] == [True] * 10 + [False] * 4
+            assert [data[n]["position"] for n in range(14)] == list(range(14))
 
     @pytest.mark.parametrize("positions", [[12, 3, 13, 0, 9, 10], [4, 2], [13, 11], [10], [9]])
     def test_flags_and_labels_are_right_in_every_mixture(self, sides, processor, positions):
@@ -83,6 +84,7 @@ class TestRoundDataset:
             assert batch["labels"].tolist() == [LABELS[position] for position in positions]
             assert batch["is_forget"].dtype == torch.bool
             assert batch["is_forget"].tolist() == [position < 10 for position in positions]
+            assert batch["position"].tolist() == positions
         singly = torch.stack([images[position]["pixel_values"] for position in positions])
         assert torch.equal(batches[0]["pixel_values"], singly)
 
@@ -103,6 +105,13 @@ class TestRoundDataset:
             data = RoundDataset(None, retain_side, RETAIN_ROWS)
             batch = Collator(frozenset({"label"}))(data.__getitems__([3, 0]))
             assert len(data) == 4 and batch["labels"].tolist() == [119, 101] and not batch["is_forget"].any()
+
+    def test_batches_of_images_are_finished_as_the_images_are(self, sides, processor):
+        images = self.as_images(sides, processor)
+        batch = images.__getitems__([11, 0])
+        finished = images.finish(batch)["pixel_values"]
+        assert torch.equal(finished[1], images.forget.finish(images.forget.__getitems__([0]))["pixel_values"][0])
+        assert self.as_samples(sides).finish is None
 
     def test_sides_of_different_kinds_are_read_one_by_one(self, sides, processor):
         forget, retain = sides
@@ -148,4 +157,7 @@ def test_seeds_of_different_purposes_are_different_and_fit_every_generator():
 
 def test_data_of_other_kinds_needs_only_rows_by_number():
     data = RoundDataset([{"x": 1}], Dataset.from_dict({"x": [5, 6]}), torch.tensor([1]))
-    assert data.__getitems__([1, 0]) == [{"x": 6, "is_forget": False}, {"x": 1, "is_forget": True}]
+    assert data.__getitems__([1, 0]) == [
+        {"x": 6, "is_forget": False, "position": 1},
+        {"x": 1, "is_forget": True, "position": 0},
+    ]

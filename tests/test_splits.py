@@ -106,7 +106,7 @@ class TestFromColumn:
         assert Split.from_column(digits, "user_id", "u17").forget_rows.tolist() == list(range(17, 400, 20))
 
     def test_the_selector_says_how_many_people_and_never_who(self, digits):
-        split = Split.from_column(digits, "user_id", ["u17", "u3"])
+        split = Split.from_column(digits, "user_id", ["u17", "u3", "u17"])
         assert split.selector == {"by": "column", "column": "user_id", "num_values": 2}
 
     def test_text_of_a_command_line_matches_a_column_of_numbers(self):
