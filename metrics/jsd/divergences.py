@@ -73,16 +73,7 @@ def reference_divergence(p: np.ndarray, q: np.ndarray, *, from_logits: bool = Fa
     so again; it is not bounded by ``ln 2``, and not comparable between matrices with different numbers of rows. The
     paper prints it × 1e4.
 
-    Args:
-        p: probabilities, shape (samples, classes).
-        q: probabilities, the same shape.
-        from_logits: whether both are logits instead.
-
-    Returns:
-        float64 array of shape (samples,).
-
-    Raises:
-        ValueError: if the shapes differ or a row is not a distribution.
+    Arguments and errors are those of `jensen_shannon`; returns float64 of shape (samples,).
     """
     p, q = _check_pair(p, q, from_logits)
 
