@@ -221,18 +221,22 @@ class Evaluator:
         return Yardstick(original, retrained, self.class_wise, self.seed)
 
     def compare(
-        self, measured: Mapping[str, tuple[Mapping[str, Predictions], float | None]], **run: object
+        self,
+        measured: Mapping[str, tuple[Mapping[str, Predictions], float | None]],
+        retrain_seconds: float | None = None,
+        **run: object,
     ) -> UnlearningResult:
         """The measured models beside the original and, where there is one, the retrained model.
 
         Args:
             measured: name → (predictions, seconds it took to make the model, or None).
+            retrain_seconds: what the retrained model took, where it is known.
             **run: further provenance, as JSON values.
         """
         yardstick = self.yardstick
         models = [yardstick.measure("original", yardstick.original)]
         models += [yardstick.measure(name, *measurement) for name, measurement in measured.items()]
         if yardstick.retrained is not None:
-            models.append(yardstick.measure("retrain", yardstick.retrained))
+            models.append(yardstick.measure("retrain", yardstick.retrained, retrain_seconds))
         about = provenance(seed=self.seed, samples={split: len(data) for split, data in self.splits.items()}, **run)
         return UnlearningResult(tuple(models), yardstick.controls, yardstick.notes, about)

@@ -59,6 +59,7 @@ class UnlearningTrainer(Trainer):
 
     # The loss is averaged over all samples of an optimizer step, accumulated and on all ranks (transformers ≥ 5.20).
     loss_is_scaled_for_ga = True
+    keep_model_card = False
 
     def __init__(
         self,
@@ -324,16 +325,23 @@ class UnlearningTrainer(Trainer):
         """The method's name in tables: its registered name, or its class's."""
         return next((name for name, kind in METHODS.items() if type(self.method) is kind), type(self.method).__name__)
 
-    def compare(self, predictions: Mapping[str, Predictions] | None = None, **run: object) -> UnlearningResult:
+    def compare(
+        self,
+        predictions: Mapping[str, Predictions] | None = None,
+        retrain_seconds: float | None = None,
+        **run: object,
+    ) -> UnlearningResult:
         """The student beside the original and, where there is one, the retrained model.
 
         Args:
             predictions: the student's, where they are at hand already (`student_predictions`).
+            retrain_seconds: what the retrained model took, where it is known.
             **run: further provenance, as JSON values.
         """
         arguments = ("optim", "optim_args", "learning_rate", "lr_scheduler_type", "weight_decay", "num_train_epochs")
         return self.evaluator.compare(
             {self.method_name: (predictions or self.student_predictions(), self.unlearning_seconds)},
+            retrain_seconds,
             method={"name": self.method_name, **vars(self.method)},
             arguments={name: value for name, value in self.args.to_dict().items() if name in arguments}
             | {
@@ -348,7 +356,12 @@ class UnlearningTrainer(Trainer):
         """One forward pass of the student over every split: split → `Predictions`."""
         return self.evaluator.predict_all(self.student, "student")
 
-    # ---- checkpoints ----
+    # ---- checkpoints and card ----
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """As in `Trainer`, unless `keep_model_card` says that the folder has a better card already."""
+        if not self.keep_model_card:
+            super().create_model_card(*args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Load weights the way `from_pretrained` does.

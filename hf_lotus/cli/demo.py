@@ -6,6 +6,7 @@ training rows are unlearned with LoTUS, and the same models are retrained withou
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,7 +112,9 @@ def unlearn_one(name: str, build, digits: Digits, folder: Path, seed: int) -> Un
         f"\n{name}: training the original on {len(digits.train)} scans, and again without {len(split.forget)} of them"
     )
     original = train_from_scratch(build, digits.train, processor, folder, seed)
+    started = time.perf_counter()
     retrained = train_from_scratch(build, split.retain, processor, folder, seed)
+    retrain_seconds = time.perf_counter() - started
     print(f"{name}: unlearning {len(split.forget)} scans with LoTUS")
     trainer = UnlearningTrainer(
         model=original,
@@ -131,6 +134,7 @@ def unlearn_one(name: str, build, digits: Digits, folder: Path, seed: int) -> Un
     predictions = trainer.student_predictions()
     result = trainer.compare(
         predictions,
+        retrain_seconds,
         model=f"a small {name} trained on digits",
         dataset="scikit-learn digits",
         selector=dict(split.selector),

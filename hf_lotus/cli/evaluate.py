@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from hf_lotus.checks import check_labels, check_rows, require_single_label
+from hf_lotus.checks import check_label_names, check_labels, check_rows, require_single_label
 from hf_lotus.cli.data import DataArguments, load_splits
+from hf_lotus.cli.models import load_model, load_processor
 from hf_lotus.cli.outputs import write_outputs
 from hf_lotus.cli.parsing import parse
 from hf_lotus.evaluation import Evaluator
@@ -34,15 +34,13 @@ def run(argv: list[str]) -> int:
     arguments, data_arguments = parse(argv, [EvaluateArguments, DataArguments], "evaluate")
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
-    def load(name: str) -> torch.nn.Module:
-        return AutoModelForImageClassification.from_pretrained(name).to(device)
-
-    original = load(arguments.original_model)
+    original = load_model(arguments.original_model).to(device)
     require_single_label(original)
     data = load_splits(data_arguments, original.config.num_labels)
     sets = {"forget": data.split.forget, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
     check_rows(sets)
-    processor = AutoImageProcessor.from_pretrained(arguments.original_model)
+    check_label_names(data.split.dataset, data_arguments.label_column, original.config)
+    processor = load_processor(arguments.original_model)
     columns = {
         "image_column": data_arguments.image_column,
         "label_column": data_arguments.label_column,
@@ -54,12 +52,13 @@ def run(argv: list[str]) -> int:
     evaluator = Evaluator(
         splits,
         original,
-        arguments.retrain_model and load(arguments.retrain_model),
+        arguments.retrain_model and load_model(arguments.retrain_model).to(device),
         class_wise=check_labels(splits, original.config.num_labels),
         seed=arguments.seed,
         batch_size=arguments.batch_size,
     )
-    predictions = evaluator.predict_all(load(arguments.model_name_or_path), arguments.name)
+    unlearned = load_model(arguments.model_name_or_path).to(device)
+    predictions = evaluator.predict_all(unlearned, arguments.name)
     result = evaluator.compare(
         {arguments.name: (predictions, None)},
         model=arguments.original_model,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from transformers import AutoImageProcessor, AutoModelForImageClassification
-
 from hf_lotus.arguments import UnlearningArguments
 from hf_lotus.cli.data import DataArguments, load_splits
+from hf_lotus.cli.models import load_model, load_processor
 from hf_lotus.cli.outputs import write_outputs
 from hf_lotus.cli.parsing import parse
 from hf_lotus.trainer import UnlearningTrainer
@@ -30,9 +29,8 @@ def run(argv: list[str]) -> int:
     model_arguments, data_arguments, arguments, method = parse(
         argv, [ModelArguments, DataArguments, UnlearningArguments], "unlearn", method="lotus"
     )
-    source = {"revision": model_arguments.model_revision}
-    model = AutoModelForImageClassification.from_pretrained(model_arguments.model_name_or_path, **source)
-    processor = AutoImageProcessor.from_pretrained(model_arguments.model_name_or_path, **source)
+    source = model_arguments.model_name_or_path, model_arguments.model_revision
+    model, processor = load_model(*source), load_processor(*source)
     retrain = model_arguments.retrain_model
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(data_arguments, model.config.num_labels)
@@ -44,13 +42,14 @@ def run(argv: list[str]) -> int:
         retain_dataset=data.split.retain,
         unseen_dataset=data.unseen,
         eval_dataset=data.test,
-        retrain_model=retrain and AutoModelForImageClassification.from_pretrained(retrain),
+        retrain_model=retrain and load_model(retrain),
         processing_class=processor,
         image_column=data_arguments.image_column,
         label_column=data_arguments.label_column,
     )
     trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
-    trainer.save_model()
+    if not arguments.push_to_hub:  # which saves when there is all to push
+        trainer.save_model()
     predictions = trainer.student_predictions()
     result = trainer.compare(
         predictions,
@@ -65,10 +64,10 @@ def run(argv: list[str]) -> int:
         if data.duplicates:
             print(data.duplicates)
         print(
-            f"\n{result.to_markdown()}\n\nThe unlearned model, results.json, entropy.png and the card are in "
-            f"{arguments.output_dir}."
+            f"\n{result.to_markdown()}\n\nThe model and results.json, entropy.png, README.md: {arguments.output_dir}"
         )
     if arguments.push_to_hub:
+        trainer.keep_model_card = True
         trainer.push_to_hub()
     trainer.end()
     return 0
