@@ -6,7 +6,7 @@ Only sums are kept. The convention "reference" divides by totals over the whole 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
@@ -76,21 +76,21 @@ class Options:
 class State:
     """What is kept of the rows: the sum of the divergence and the count for each class (without labels, for one)."""
 
-    num_classes: int
-    labelled: bool
-    sums: np.ndarray
-    counts: np.ndarray
+    num_classes: int = 0
+    labelled: bool = False
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     # Predictions, references and classes of each batch; only for the convention that needs the whole matrix.
-    kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] | None
+    kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
 
     def __len__(self) -> int:
         return int(self.counts.sum())
 
-    @classmethod
-    def empty(cls, num_classes: int = 0, labelled: bool = False, keep: bool = False) -> State:
-        """Room for rows of `num_classes` columns."""
+    def open(self, num_classes: int, labelled: bool) -> None:
+        """Make room for rows of that many columns."""
+        self.num_classes, self.labelled = num_classes, labelled
         size = num_classes if labelled else 1
-        return cls(num_classes, labelled, np.zeros(size), np.zeros(size, dtype=np.int64), [] if keep else None)
+        self.sums, self.counts = np.zeros(size), np.zeros(size, dtype=np.int64)
 
     def require_alike(self, num_classes: int, labelled: bool) -> None:
         """Raise `ValueError` unless rows of that kind can be added."""
@@ -116,7 +116,7 @@ class Jsd(StreamingMetric, evaluate.Metric):
         )
 
     def _start(self, options: Options) -> State:
-        return State.empty(keep=options.convention == "reference")
+        return State(kept=[] if options.convention == "reference" else None)
 
     def _add(self, state: State, options: Options, predictions: Any, references: Any, labels: Any = None) -> None:
         p = check_rows("predictions", predictions, from_logits=options.from_logits)
@@ -127,7 +127,7 @@ class Jsd(StreamingMetric, evaluate.Metric):
         if len(state):
             state.require_alike(p.shape[1], labels is not None)
         else:
-            vars(state).update(vars(State.empty(p.shape[1], labels is not None, state.kept is not None)))
+            state.open(p.shape[1], labels is not None)
         size = len(state.sums)
         divergences = jensen_shannon(p, q, from_logits=options.from_logits)
         state.sums += np.bincount(classes, weights=divergences, minlength=size)
@@ -139,7 +139,8 @@ class Jsd(StreamingMetric, evaluate.Metric):
         states = [other for other in gather(state, accelerator) if len(other)]
         if not states:
             return state
-        total = State.empty(states[0].num_classes, states[0].labelled, state.kept is not None)
+        total = State(kept=None if state.kept is None else [])
+        total.open(states[0].num_classes, states[0].labelled)
         for other in states:
             total.require_alike(other.num_classes, other.labelled)
             total.sums += other.sums

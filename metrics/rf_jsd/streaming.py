@@ -70,7 +70,9 @@ class StreamingMetric:
         one = {"predictions": prediction, "references": reference, **inputs}
         self.add_batch(**{n: v if v is None or isinstance(v, str) else as_array(n, v)[None] for n, v in one.items()})
 
-    def compute(self, *, predictions: Any = None, references: Any = None, accelerator: Any = None, **kwargs: Any):
+    def compute(
+        self, *, predictions: Any = None, references: Any = None, accelerator: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
         """Compute the metric from all rows added so far, and from those given here; then start afresh.
 
         If it raises, what was added before the call stays usable.
