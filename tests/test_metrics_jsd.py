@@ -98,6 +98,13 @@ def test_a_bad_batch_leaves_what_was_added(batch, message):
     assert metric.compute()["jsd"] == pytest.approx(ROWS.mean(), abs=1e-12)
 
 
+def test_an_empty_batch_adds_nothing():
+    metric = load(convention="reference")
+    metric.add_batch(predictions=np.empty((0, 3)), references=np.empty((0, 3)))
+    metric.add_batch(predictions=P, references=Q)
+    assert metric.compute()["num_rows"] == 50
+
+
 def test_nothing_to_compute():
     with pytest.raises(ValueError, match="Nothing to compute"):
         load().compute()

@@ -124,6 +124,8 @@ class Jsd(StreamingMetric, evaluate.Metric):
         if p.shape != q.shape:
             raise ValueError(f"predictions and references must have the same shape, got {p.shape} and {q.shape}.")
         classes = np.zeros(len(p), np.int64) if labels is None else check_labels(labels, *p.shape)
+        if not len(p):
+            return
         if len(state):
             state.require_alike(p.shape[1], labels is not None)
         else:
