@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import time
 from collections.abc import Callable, Mapping
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback
-from transformers.trainer_utils import TrainOutput, speed_metrics
+from transformers.trainer_utils import TrainOutput, get_last_checkpoint, speed_metrics
 from transformers.utils import logging
 
 from hf_lotus.arguments import UnlearningArguments
@@ -18,9 +19,10 @@ from hf_lotus.batches import FORGET_FLAG, POSITION, Collator, class_logits, mode
 from hf_lotus.checks import check_label_names, check_labels, check_rows, require_single_label
 from hf_lotus.evaluation import Evaluator
 from hf_lotus.images import Augmentation, ReadyImages, ready
-from hf_lotus.methods import METHODS, GradientMethod, LossInputs, LoTUS, Round
+from hf_lotus.methods import METHODS, GradientMethod, LossInputs, LoTUS
 from hf_lotus.predictions import Predictions
 from hf_lotus.results import UnlearningResult
+from hf_lotus.round_control import RoundControl
 from hf_lotus.rounds import NOISE, RoundDataset, RoundSampler, derived_seed, draw_subset
 from hf_lotus.teacher import FrozenTeacher
 
@@ -100,7 +102,7 @@ class UnlearningTrainer(Trainer):
         self.seed = args.seed
         self.unlearning_seconds: float | None = None
         self._evaluation_seconds = 0.0
-        self._round: Round | None = None
+        self._rounds = RoundControl(self)
         self._augmentation = Augmentation(args.horizontal_flip, args.crop_padding)
         self._noise = torch.Generator(device=args.device)
         self._batch_id = (-1, 0)
@@ -112,7 +114,7 @@ class UnlearningTrainer(Trainer):
             # Trainer refuses an eval_strategy without an evaluation set; here there is always the forget set.
             eval_dataset=self.splits["test" if eval_dataset is not None else "forget"],
             processing_class=processing_class,
-            callbacks=[*(callbacks or []), _RoundCallback(self)],
+            callbacks=[*(callbacks or []), self._rounds],
             optimizers=optimizers,
         )
         # The sample count of an optimizer step then reaches `compute_loss` for every model.
@@ -175,15 +177,17 @@ class UnlearningTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs) -> TrainOutput:
         """Unlearn. As `Trainer.train`; takes no step at all where the method stops before the first round."""
         started, self._evaluation_seconds = time.perf_counter(), 0.0
-        self._round = None
-        if not resume_from_checkpoint:
-            self._round = self.method.begin_round(self, 0)
-        if self._round is not None and self._round.stop:
-            logger.warning(
-                f"The method stops before its first round: {dict(self._round.values)}. Nothing was changed."
-            )
-            self._log_round(0)
-            output = TrainOutput(0, 0.0, speed_metrics("train", time.time()))
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
+        if isinstance(resume_from_checkpoint, (str, os.PathLike)):
+            stopped = self._rounds.take_over(resume_from_checkpoint)
+            if stopped:
+                self._load_from_checkpoint(resume_from_checkpoint)
+        else:
+            stopped = self._rounds.decide_first()
+        if stopped:
+            logger.warning("The method stops before any further step: its bound is reached. The weights are kept.")
+            output = TrainOutput(self.state.global_step, 0.0, speed_metrics("train", time.time()))
         else:
             # Augmented inputs change from round to round, and so do those of a data set that may do anything.
             if self.method.needs_teacher and isinstance(self.splits["retain"], ReadyImages) and not self._augmentation:
@@ -194,10 +198,11 @@ class UnlearningTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """The samples of a round, in an order that depends only on the seed and the round."""
+        self.sampler = RoundSampler(len(self.train_dataset), self.args.seed)
         return self._loader(
             self.train_dataset,
             self._train_batch_size,
-            sampler=RoundSampler(len(self.train_dataset), self.args.seed),
+            sampler=self.sampler,
             drop_last=self.args.dataloader_drop_last,
         )
 
@@ -267,25 +272,11 @@ class UnlearningTrainer(Trainer):
             teacher_logits = None
             if self.method.needs_teacher:
                 teacher_logits = self._teacher.logits(inputs, positions, self.accelerator.autocast())
-            values = self._round.values
+            values = self._rounds.current.values
             per_sample = self.method.loss(LossInputs(logits, teacher_logits, labels, is_forget, values, self._noise))
             # Gradients are averaged over ranks, so the global mean needs their number back.
             loss = per_sample.sum() / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
-
-    def _enter_round(self, index: int) -> None:
-        """Make sure that round `index` is decided and logged; after a resume, from the log of the earlier run."""
-        logged = next((entry for entry in self.state.log_history if entry.get("round") == index), None)
-        if logged is not None:
-            ours = {"round", "stop", "epoch", "step"}
-            self._round = Round({k: v for k, v in logged.items() if k not in ours}, bool(logged["stop"]))
-            return
-        if self._round is None:
-            self._round = self.method.begin_round(self, index)
-        self._log_round(index)
-
-    def _log_round(self, index: int) -> None:
-        self.log({"round": index, **self._round.values, "stop": float(self._round.stop)})
 
     # ---- evaluation ----
 
@@ -383,29 +374,3 @@ class UnlearningTrainer(Trainer):
             return False
         model.load_state_dict(type(model).from_pretrained(folder, dtype=model.dtype).state_dict())
         return True
-
-
-class _RoundCallback(TrainerCallback):
-    """Call the trainer at the borders of rounds.
-
-    The next round is decided when one ends: a stop flagged at the beginning of an epoch would still train a batch.
-    """
-
-    def __init__(self, trainer: UnlearningTrainer):
-        self.trainer = trainer
-
-    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        index = int(state.epoch)
-        # After a mid-round resume on several ranks the loader's own set_epoch does not reach the sampler.
-        sampler = getattr(getattr(train_dataloader, "batch_sampler", None), "sampler", None)
-        if isinstance(sampler, RoundSampler):
-            sampler.set_epoch(index)
-        self.trainer._enter_round(index)
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        index = round(state.epoch)
-        if index < state.num_train_epochs and not control.should_training_stop:
-            self.trainer._round = None
-            self.trainer._enter_round(index)
-            control.should_training_stop |= self.trainer._round.stop
-        return control

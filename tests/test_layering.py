@@ -11,7 +11,7 @@ LAYERS = [
     {"version", "divergences", "membership", "functional", "metric_files"},
     {"columns", "duplicates", "splits", "images", "batches", "rounds", "results", "checks"},
     {"predictions", "methods.base", "methods", "evaluation"},
-    {"arguments", "teacher", "trainer"},
+    {"arguments", "teacher", "round_control", "trainer"},
     {"figures"},
     {"model_card"},
     {"cli"},

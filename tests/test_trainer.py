@@ -168,6 +168,17 @@ def test_the_stop_comes_before_any_further_step(make, index, rounds):
         assert equal(weights(trainer.model), before)
 
 
+def test_a_run_that_had_stopped_stays_stopped_when_resumed(make, tmp_path):
+    arguments = {"num_train_epochs": 4, "save_strategy": "epoch"}
+    stopped = make(method=StopBefore(1), arguments=arguments)
+    stopped.train()
+    counter = CountSteps()
+    resumed = make(method=StopBefore(1), callbacks=[counter], arguments=arguments)
+    assert resumed.train(resume_from_checkpoint=True).global_step == stopped.state.global_step
+    assert counter.steps == 0 and equal(weights(resumed.model), weights(stopped.model))
+    assert rounds_of(resumed) == rounds_of(stopped)
+
+
 def test_a_round_holds_the_forget_set_and_the_drawn_part_of_the_retain_set(make, parts):
     trainer = make(method=LoTUS(stop_margin=2.0))
     seen = {True: [], False: []}
