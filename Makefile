@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test quality style benchmark clean
+.PHONY: demo test quality style benchmark metrics clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,10 @@ style: $(READY)  ## put the style right
 
 benchmark: $(READY)  ## speed of a round and of an evaluation against their limits
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/rf_jsd_streaming.py
+
+metrics: $(READY)  ## renew the files that the stand-alone metrics share
+	$(BIN)/python -m hf_lotus.metric_files
 
 clean:
 	rm -rf $(VENV) demo_output

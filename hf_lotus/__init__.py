@@ -18,6 +18,7 @@ _WHERE = {
     "LoTUS": "methods",
     "Finetune": "methods",
     "Retrain": "methods",
+    "metric_path": "metric_files",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -57,9 +57,10 @@ def test_the_commands_unlearn_and_evaluate(folder):
         UnlearningResult.from_json(folder / output / "results.json")
 
 
-def test_the_python_block_runs(folder):
-    (source,) = blocks("python")
-    assert "| lotus" in run([sys.executable, "-c", source], folder)
+def test_the_python_blocks_run(folder):
+    unlearn, metric = blocks("python")
+    assert "| lotus" in run([sys.executable, "-c", unlearn], folder)
+    assert "'rf_jsd': 0.0" in run([sys.executable, "-c", metric], folder)
 
 
 def test_every_make_target_exists():

@@ -10,6 +10,7 @@ import sys
 COMMANDS = {
     "unlearn": ("unlearn", "unlearn a forget set from an image classifier, measure, and save"),
     "evaluate": ("evaluate", "measure a checkpoint that has already been unlearned, by anything"),
+    "publish-metric": ("publish_metric", "publish RF-JSD, JSD or membership inference as a Hub Space"),
     "demo": ("demo", "the whole way on scikit-learn's digits, in a minute or two, without any download"),
 }
 
