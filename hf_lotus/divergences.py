@@ -5,7 +5,7 @@ Natural logarithms and float64 sums, unless said otherwise; the textbook diverge
 * `jensen_shannon`: the divergence of two distributions, row by row;
 * `reference_divergence`: what LoTUS's published code computes in its place, to stand beside the paper's figures;
 * `RunningClassMeans`: what RF-JSD needs of a data set, which is K sums of K numbers whatever the number of samples;
-* `rf_jsd`: the retrain-free metric of LoTUS (arXiv:2503.18314, Section 4);
+* `rf_jsd`: the retrain-free metric of LoTUS (arXiv:2503.18314);
 * `rf_jsd_null`: the value that RF-JSD takes when nothing was ever learned from the forget set.
 """
 
@@ -198,7 +198,7 @@ class RFJSD:
 def rf_jsd(
     forget: RunningClassMeans, unseen: RunningClassMeans, *, convention: str = "paper", base: float = math.e
 ) -> RFJSD:
-    """RF-JSD, the retrain-free divergence of LoTUS (arXiv:2503.18314, Section 4).
+    """RF-JSD, the retrain-free divergence of LoTUS (arXiv:2503.18314).
 
     For each class present in both sets: the JSD between the unlearned model's mean prediction on the forget samples
     of that class and the original model's mean prediction on the unseen samples of that class. Then the mean over
