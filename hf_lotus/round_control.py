@@ -64,7 +64,10 @@ class RoundControl(TrainerCallback):
         index = round(state.epoch)
         if index < state.num_train_epochs and not control.should_training_stop:
             self.current = None
+            # Logging clears the flag that has the round's loss logged next.
+            should_log = control.should_log
             self._enter(index)
+            control.should_log = should_log
             control.should_training_stop = self.current.stop
 
     def _enter(self, index: int) -> None:

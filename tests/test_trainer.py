@@ -153,6 +153,7 @@ def test_each_round_is_logged_and_reaches_callbacks(make):
     reported = [logs for logs in seen if "round" in logs]
     assert [logs["round"] for logs in reported] == [0, 1, 2]
     assert all({"temperature", "forget_accuracy", "accuracy_bound", "stop"} <= logs.keys() for logs in reported)
+    assert [logs["epoch"] for logs in seen if "loss" in logs] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("index", "rounds"), [(0, 0), (1, 1), (2, 2)])
