@@ -1,8 +1,9 @@
 """Unlearn part of an image classifier's training data with LoTUS, and measure what was forgotten.
 
     python examples/unlearn_image_classification.py \
-        --model_name_or_path ../shared/checkpoints/cifar10-resnet/original --dataset_name ../shared/data/cifar10
+        --model_name_or_path your-name/resnet-photos --dataset_name your-name/photos --output_dir unlearned
 
+Both are Hub ids or local folders; every training argument of the Trainer is a flag too.
 The same file runs on many devices: accelerate launch examples/unlearn_image_classification.py …
 """
 

@@ -85,20 +85,13 @@ class UnlearningTrainer(Trainer):
         if not isinstance(self.method, GradientMethod):
             raise TypeError(f"method must be one of {', '.join(METHODS)} (hf_lotus.methods), got {self.method!r}.")
         require_single_label(model)
+        if not isinstance(args, UnlearningArguments | None):
+            raise TypeError(f"args must be UnlearningArguments, got {type(args).__name__}; it takes the same options.")
         # A copy: one set of arguments may serve several trainers, whose methods settle the open ones differently.
         args = copy.copy(args) if args is not None else UnlearningArguments("unlearned")
         args.settle(self.method.default_arguments(model))
         given = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
-        check_rows(given)
-        num_labels = getattr(getattr(model, "config", None), "num_labels", None)
-        self._columns = {"image_column": image_column, "label_column": label_column, "num_labels": num_labels}
-        self.splits = {
-            name: dataset if dataset is None else ready(dataset, processing_class, f"{name} set", **self._columns)
-            for name, dataset in given.items()
-        }
-        self.class_wise = check_labels(self.splits, num_labels)
-        check_label_names(retain_dataset, label_column, getattr(model, "config", None))
-        self._require_unseen()
+        self._take_splits(given, getattr(model, "config", None), processing_class, image_column, label_column)
         self.seed = args.seed
         self.unlearning_seconds: float | None = None
         self._evaluation_seconds = 0.0
@@ -137,8 +130,25 @@ class UnlearningTrainer(Trainer):
             **self._prediction_options,
         )
 
-    def _require_unseen(self) -> None:
-        if self.method.needs_unseen and self.splits["unseen"] is None and not self.class_wise:
+    def _take_splits(
+        self,
+        given: dict[str, Dataset | None],
+        config: object | None,
+        processing_class: object | None,
+        image_column: str | None,
+        label_column: str | None,
+    ) -> None:
+        """Check the sets that the user gave and make them ready."""
+        check_rows(given)
+        num_labels = getattr(config, "num_labels", None)
+        self._columns = {"image_column": image_column, "label_column": label_column, "num_labels": num_labels}
+        self.splits = {
+            name: dataset if dataset is None else ready(dataset, processing_class, f"{name} set", **self._columns)
+            for name, dataset in given.items()
+        }
+        self.class_wise = check_labels(self.splits, num_labels)
+        check_label_names(given["retain"], label_column, config)
+        if self.method.needs_unseen and given["unseen"] is None and not self.class_wise:
             raise ValueError(
                 f"{type(self.method).__name__} needs unseen_dataset, data of the same kind that the model was never "
                 "trained on (a validation split): it sets how far to forget. Only where whole classes are forgotten "

@@ -25,6 +25,8 @@ from transformers import (
     ViTImageProcessorPil,
 )
 
+from hf_lotus import LoTUS, UnlearningArguments, UnlearningTrainer
+
 # On tiny models two threads wait for each other longer than they compute, above all beside another process.
 torch.set_num_threads(1)
 
@@ -91,3 +93,20 @@ def parts(digits: Dataset) -> dict[str, Dataset]:
     order = np.random.default_rng(0).permutation(len(digits))
     bounds = {"forget": (0, 60), "retain": (60, 240), "unseen": (240, 320), "test": (320, 400)}
     return {name: digits.select(np.sort(order[a:b])) for name, (a, b) in bounds.items()}
+
+
+@pytest.fixture
+def make(tiny_model, parts, processor, tmp_path):
+    """A function that makes a trainer: two rounds on CPU, anything overridden by keyword."""
+
+    def build(model="vit", method=None, arguments=None, **options):
+        settings = {"num_train_epochs": 2, "per_device_train_batch_size": 32, "learning_rate": 1e-3, "seed": 1}
+        settings |= {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no"} | (arguments or {})
+        data = {f"{name}_dataset": part for name, part in parts.items() if name != "test"}
+        options = {**data, "eval_dataset": parts["test"], "processing_class": processor, **options}
+        model = tiny_model(model) if isinstance(model, str) else model
+        # Untrained models are often below the bound: never stop, unless a test is about stopping.
+        method = method or LoTUS(stop_margin=2.0)
+        return UnlearningTrainer(model, UnlearningArguments(str(tmp_path / "out"), **settings), method, **options)
+
+    return build

@@ -26,23 +26,6 @@ from hf_lotus.rounds import draw_subset
 from .conftest import TINY_MODELS
 
 
-@pytest.fixture
-def make(tiny_model, parts, processor, tmp_path):
-    """A function that makes a trainer: two rounds on CPU, anything overridden by keyword."""
-
-    def build(model="vit", method=None, arguments=None, **options):
-        settings = {"num_train_epochs": 2, "per_device_train_batch_size": 32, "learning_rate": 1e-3, "seed": 1}
-        settings |= {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no"} | (arguments or {})
-        data = {f"{name}_dataset": part for name, part in parts.items() if name != "test"}
-        options = {**data, "eval_dataset": parts["test"], "processing_class": processor, **options}
-        model = tiny_model(model) if isinstance(model, str) else model
-        # Untrained models are often below the bound: never stop, unless a test is about stopping.
-        method = method or LoTUS(stop_margin=2.0)
-        return UnlearningTrainer(model, UnlearningArguments(str(tmp_path / "out"), **settings), method, **options)
-
-    return build
-
-
 def weights(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -356,74 +339,6 @@ def test_a_timm_model_through_its_wrapper(make):
     before = weights(trainer.model)
     trainer.train()
     assert not equal(before, weights(trainer.model))
-
-
-class TestErrors:
-    def test_classes_in_another_order(self, make, tiny_model):
-        model = tiny_model("vit")
-        names = [f"digit {n}" for n in range(10)]
-        model.config.id2label = dict(enumerate(names[::-1]))
-        with pytest.raises(ValueError, match="Class 0 is 'digit 9' to the model and 'digit 0' in the data set"):
-            make(model)
-        model.config.id2label = dict(enumerate(names))
-        make(model)
-
-    def test_no_unseen_set(self, make):
-        with pytest.raises(ValueError, match="LoTUS needs unseen_dataset"):
-            make(unseen_dataset=None)
-
-    def test_rows_shared_between_forget_and_retain(self, make, parts, digits):
-        with pytest.raises(ValueError, match="forget set and the retain set share 60 rows"):
-            make(retain_dataset=digits)
-
-    def test_unseen_rows_that_were_trained_on(self, make, parts):
-        with pytest.raises(ValueError, match="retain set and the unseen set share 5 rows"):
-            make(unseen_dataset=parts["retain"].select(range(5)))
-
-    def test_empty_forget_set(self, make, parts):
-        with pytest.raises(ValueError, match="forget set is empty"):
-            make(forget_dataset=parts["forget"].select([]))
-
-    def test_streamed_data(self, make, parts):
-        with pytest.raises(TypeError, match="IterableDataset"):
-            make(retain_dataset=parts["retain"].to_iterable_dataset())
-
-    def test_labels_outside_the_models_classes(self, make, tiny_model):
-        model = tiny_model("vit")
-        model.config.num_labels = 5
-        with pytest.raises(ValueError, match="label 5, and the model has 5 classes"):
-            make(model)
-
-    @pytest.mark.parametrize("problem", ["regression", "multi_label_classification"])
-    def test_other_heads(self, make, tiny_model, problem):
-        model = tiny_model("vit")
-        model.config.problem_type = problem
-        with pytest.raises(ValueError, match=problem):
-            make(model)
-
-    def test_raw_images_without_an_image_processor(self, make):
-        with pytest.raises(ValueError, match="AutoImageProcessor"):
-            make(processing_class=None)
-
-    def test_something_that_is_no_method(self, make):
-        with pytest.raises(TypeError, match="lotus, finetune"):
-            make(method="lotus")
-
-    def test_label_smoothing_is_refused_rather_than_ignored(self, make):
-        with pytest.raises(ValueError, match="label_smoothing_factor"):
-            make(arguments={"label_smoothing_factor": 0.1})
-
-    def test_diverging_logits_stop_the_run_and_keep_the_last_checkpoint(self, make, tmp_path):
-        @dataclass(frozen=True)
-        class Diverge(StopBefore):
-            def loss(self, inputs):
-                return super().loss(inputs) * (float("nan") if inputs.round_values["seen"] else 1.0)
-
-        trainer = make("vit", Diverge(-1), arguments={"save_strategy": "epoch"})
-        with pytest.raises(FloatingPointError, match="not finite"):
-            trainer.train()
-        kept = type(trainer.model).from_pretrained(tmp_path / "out" / "checkpoint-8")
-        assert all(torch.isfinite(value).all() for value in kept.state_dict().values())
 
 
 def test_methods_are_frozen():
