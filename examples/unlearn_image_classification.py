@@ -9,6 +9,7 @@ The same file runs on many devices: accelerate launch examples/unlearn_image_cla
 
 from dataclasses import dataclass, field
 
+import torch
 from datasets import load_dataset
 from transformers import AutoImageProcessor, AutoModelForImageClassification, HfArgumentParser
 
@@ -28,7 +29,7 @@ class ScriptArguments:
 def main() -> None:
     """Unlearn, measure, save."""
     script, args = HfArgumentParser((ScriptArguments, UnlearningArguments)).parse_args_into_dataclasses()
-    model = AutoModelForImageClassification.from_pretrained(script.model_name_or_path)
+    model = AutoModelForImageClassification.from_pretrained(script.model_name_or_path, dtype=torch.float32)
     processor = AutoImageProcessor.from_pretrained(script.model_name_or_path)
     data = load_dataset(script.dataset_name)
 

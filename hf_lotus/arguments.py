@@ -71,7 +71,9 @@ class UnlearningArguments(TrainingArguments):
         Args:
             defaults: name → value, as a method's `default_arguments` gives them.
         """
-        for name in sorted(self.open_arguments):
+        # Options of one optimizer mean nothing to another.
+        taken = self.open_arguments if "optim" in self.open_arguments else self.open_arguments - {"optim_args"}
+        for name in sorted(taken):
             if name in defaults:
                 # Through the field's own type: Trainer compares enums.
                 setattr(

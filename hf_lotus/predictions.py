@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast, gather_object
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm.auto import tqdm
@@ -111,7 +111,12 @@ def predict(
         batch_size=batch_size,
         collate_fn=Collator(model_columns(model), collator),
         num_workers=num_workers,
+        # A loader draws a seed when it is iterated: not from the global state, which a resumed run must find the same.
+        generator=torch.Generator(),
     )
+    if ranks > 1:
+        # Each rank's BatchNorm has seen other samples; what is measured is what will be saved, the first rank's.
+        broadcast(list(model.buffers()))
     parts = []
     with evaluation_mode(model), accelerator.autocast() if accelerator is not None else nullcontext():
         for batch in tqdm(loader, desc=description, unit="batch", leave=False, disable=not progress or rank > 0):

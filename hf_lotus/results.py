@@ -19,7 +19,8 @@ FORMAT_VERSION = 1
 LIBRARIES = ("hf-lotus", "torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn")
 # Characters that Markdown reads as marks: these anywhere, the last two unless letters or digits stand on both sides.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$#]|(?<!\w)[_-]|[_-](?!\w)")
-_SECRET_FLAGS = ("token", "secret", "password", "api_key", "api-key")
+# Flags whose values are nobody else's: secrets, and the people whose data is to be forgotten.
+_SECRET_FLAGS = ("token", "secret", "password", "api_key", "api-key", "forget_values", "forget-values")
 _HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{30,}")
 
 
@@ -234,7 +235,8 @@ def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 def provenance(**run: object) -> dict[str, object]:
     """Where figures come from: library versions, hardware, command, and what the caller adds (`run`).
 
-    Values of command-line flags that name a secret ("token", "password", …), and tokens of the Hub, are left out.
+    Values of command-line flags that name a secret ("token", "password", …) or people to forget are left out, and so
+    are tokens of the Hub.
     """
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     return {
@@ -263,5 +265,6 @@ def _without_secrets(arguments: Sequence[str]) -> list[str]:
         elif secret and has_value:
             argument = f"{flag}=***"
         clean.append(_HUB_TOKEN.sub("***", argument))
-        hide = secret and not has_value
+        if is_flag:
+            hide = secret and not has_value
     return clean

@@ -33,7 +33,7 @@ class RoundControl(TrainerCallback):
 
     def decide_first(self) -> bool:
         """Decide the first round; return whether the run stops before it."""
-        self.current = self.trainer.method.begin_round(self.trainer, 0)
+        self._decide(0)
         if self.current.stop:
             self._log(0)
         return self.current.stop
@@ -51,6 +51,12 @@ class RoundControl(TrainerCallback):
         if stopped:
             self.trainer.state = state
         return stopped
+
+    def history(self) -> list[dict[str, float]]:
+        """The log of the rounds that took place, and of the stop where there was one."""
+        state = self.trainer.state
+        rounds = [entry for entry in state.log_history if "round" in entry]
+        return [entry for entry in rounds if entry["stop"] or entry["step"] < state.global_step]
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         """Set the order of the round; its decision is made already, but for a resume."""
@@ -77,8 +83,16 @@ class RoundControl(TrainerCallback):
             self.current = Round(values, bool(logged["stop"]))
             return
         if self.current is None:
-            self.current = self.trainer.method.begin_round(self.trainer, index)
+            self._decide(index)
         self._log(index)
+
+    def _decide(self, index: int) -> None:
+        self.current = self.trainer.method.begin_round(self.trainer, index)
+        taken = sorted(self.current.values.keys() & set(_LOGGED_BESIDE))
+        if taken:
+            raise ValueError(
+                f"{type(self.trainer.method).__name__} names a round's value {taken[0]!r}: call it otherwise."
+            )
 
     def _log(self, index: int) -> None:
         self.trainer.log({"round": index, **self.current.values, "stop": float(self.current.stop)})

@@ -55,7 +55,8 @@ class RoundDataset(torch.utils.data.Dataset):
     """The samples of a round: forget first, then the chosen retain rows.
 
     Whole batches are fetched where both sides offer them (`ReadyImages`), single samples otherwise. Either way each
-    sample carries `is_forget` and its `position` among these samples.
+    sample carries `is_forget` and its `position` among these samples. A position from the size on repeats one before
+    it: it gives the same sample and keeps its own number, so that it can be told and left out of the loss.
 
     Args:
         forget: the forget set, or None.
@@ -76,18 +77,20 @@ class RoundDataset(torch.utils.data.Dataset):
         return self.num_forget + len(self.retain_rows)
 
     def __getitem__(self, position: int) -> dict:
+        given, position = position, position % len(self)
         is_forget = position < self.num_forget
         if is_forget:
             sample = self.forget[position]
         else:
             sample = self.retain[int(self.retain_rows[position - self.num_forget])]
-        return {**sample, FORGET_FLAG: is_forget, POSITION: position}
+        return {**sample, FORGET_FLAG: is_forget, POSITION: given}
 
     def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor] | list[dict]:
         """The samples at the given positions: a batch, or a list where the data set has only single samples."""
         if not (self.forget is None or _gives_batches(self.forget)) or not _gives_batches(self.retain):
             return [self[position] for position in positions]
-        positions = torch.as_tensor(positions)
+        given = torch.as_tensor(positions)
+        positions = given % len(self)
         is_forget = positions < self.num_forget
         parts = []
         if is_forget.any():
@@ -95,7 +98,7 @@ class RoundDataset(torch.utils.data.Dataset):
         if not is_forget.all():
             rows = self.retain_rows[positions[~is_forget] - self.num_forget]
             parts.append((~is_forget, self.retain.__getitems__(rows)))
-        return {**_interleave(parts, len(positions)), FORGET_FLAG: is_forget, POSITION: positions}
+        return {**_interleave(parts, len(positions)), FORGET_FLAG: is_forget, POSITION: given}
 
 
 def _gives_batches(dataset: torch.utils.data.Dataset) -> bool:
@@ -119,18 +122,22 @@ class RoundSampler(torch.utils.data.Sampler[int]):
     Args:
         size: number of positions.
         seed: seed of the run.
+        multiple: repeat the round's first positions, numbered from `size` on, until the count is a multiple of this:
+            several ranks need batches of one size, and would else be given repetitions that nobody can tell.
     """
 
-    def __init__(self, size: int, seed: int):
-        self.size, self.seed, self.round = size, seed, 0
+    def __init__(self, size: int, seed: int, multiple: int = 1):
+        self.size, self.seed, self.multiple, self.round = size, seed, multiple, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the round whose order the next iteration gives; the name is the one that data loaders call."""
         self.round = epoch
 
     def __len__(self) -> int:
-        return self.size
+        return -(-self.size // self.multiple) * self.multiple
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER, self.round))
-        yield from torch.randperm(self.size, generator=generator).tolist()
+        order = torch.randperm(self.size, generator=generator).tolist()
+        yield from order
+        yield from (self.size + order[n % self.size] for n in range(len(self) - self.size))

@@ -53,6 +53,6 @@ class FrozenTeacher:
             autocast: the precision to compute in.
         """
         if self._kept is not None:
-            return self._kept[positions.cpu()].to(positions.device)
+            return self._kept[positions.cpu() % len(self._kept)].to(positions.device)
         with autocast:
             return self.model(**inputs).logits.float()

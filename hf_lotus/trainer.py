@@ -16,7 +16,14 @@ from transformers.utils import logging
 
 from hf_lotus.arguments import UnlearningArguments
 from hf_lotus.batches import FORGET_FLAG, POSITION, Collator, class_logits, model_columns, model_inputs
-from hf_lotus.checks import check_label_names, check_labels, check_rows, require_single_label
+from hf_lotus.checks import (
+    check_label_names,
+    check_labels,
+    check_rows,
+    check_same_classes,
+    require_full_precision,
+    require_single_label,
+)
 from hf_lotus.evaluation import Evaluator
 from hf_lotus.images import Augmentation, ReadyImages, ready
 from hf_lotus.methods import METHODS, GradientMethod, LossInputs, LoTUS
@@ -85,6 +92,9 @@ class UnlearningTrainer(Trainer):
         if not isinstance(self.method, GradientMethod):
             raise TypeError(f"method must be one of {', '.join(METHODS)} (hf_lotus.methods), got {self.method!r}.")
         require_single_label(model)
+        require_full_precision(model)
+        if retrain_model is not None:
+            check_same_classes(model, retrain_model, "retrained model")
         if not isinstance(args, UnlearningArguments | None):
             raise TypeError(f"args must be UnlearningArguments, got {type(args).__name__}; it takes the same options.")
         # A copy: one set of arguments may serve several trainers, whose methods settle the open ones differently.
@@ -99,6 +109,7 @@ class UnlearningTrainer(Trainer):
         self._augmentation = Augmentation(args.horizontal_flip, args.crop_padding)
         self._noise = torch.Generator(device=args.device)
         self._batch_id = (-1, 0)
+        self._evaluated: Dataset | None = None
         super().__init__(
             model=model,
             args=args,
@@ -146,8 +157,11 @@ class UnlearningTrainer(Trainer):
             name: dataset if dataset is None else ready(dataset, processing_class, f"{name} set", **self._columns)
             for name, dataset in given.items()
         }
+        if isinstance(self.splits["forget"], ReadyImages) != isinstance(self.splits["retain"], ReadyImages):
+            raise TypeError("The forget and the retain set must both hold raw images, or both model inputs.")
         self.class_wise = check_labels(self.splits, num_labels)
-        check_label_names(given["retain"], label_column, config)
+        for dataset in given.values():
+            check_label_names(dataset, label_column, config)
         if self.method.needs_unseen and given["unseen"] is None and not self.class_wise:
             raise ValueError(
                 f"{type(self.method).__name__} needs unseen_dataset, data of the same kind that the model was never "
@@ -190,6 +204,11 @@ class UnlearningTrainer(Trainer):
         if resume_from_checkpoint is True:
             resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
         if isinstance(resume_from_checkpoint, (str, os.PathLike)):
+            if not os.path.isdir(resume_from_checkpoint):
+                raise ValueError(
+                    f"There is no checkpoint folder {str(resume_from_checkpoint)!r} to resume from. Give a folder, or "
+                    "True for the last one in output_dir."
+                )
             stopped = self._rounds.take_over(resume_from_checkpoint)
             if stopped:
                 self._load_from_checkpoint(resume_from_checkpoint)
@@ -208,7 +227,9 @@ class UnlearningTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """The samples of a round, in an order that depends only on the seed and the round."""
-        self.sampler = RoundSampler(len(self.train_dataset), self.args.seed)
+        ranks = self.accelerator.num_processes
+        multiple = 1 if ranks == 1 or self.args.dataloader_drop_last else self._train_batch_size * ranks
+        self.sampler = RoundSampler(len(self.train_dataset), self.args.seed, multiple)
         return self._loader(
             self.train_dataset,
             self._train_batch_size,
@@ -219,7 +240,9 @@ class UnlearningTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         """A loader for a data set of the user's: raw images are made ready first."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        return self._loader(ready(dataset, self.processing_class, **self._columns), self.args.eval_batch_size)
+        dataset = ready(dataset, self.processing_class, **self._columns)
+        self._evaluated = dataset
+        return self._loader(dataset, self.args.eval_batch_size)
 
     def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
         """The same for `predict`."""
@@ -239,16 +262,20 @@ class UnlearningTrainer(Trainer):
         return self.accelerator.prepare(loader)
 
     def get_batch_samples(self, *args, **kwargs) -> tuple[list, Tensor]:
-        """As in `Trainer`, with the number of samples of the optimizer step counted over all ranks."""
+        """As in `Trainer`, with the samples of the optimizer step counted over all ranks, repetitions left out."""
         batches, _ = super().get_batch_samples(*args, **kwargs)
-        count = torch.tensor(sum(len(batch["labels"]) for batch in batches), device=self.args.device)
-        return batches, self.accelerator.reduce(count, "sum")
+        count = sum(int(self._is_counted(batch[POSITION]).sum()) for batch in batches)
+        return batches, self.accelerator.reduce(torch.tensor(count, device=self.args.device), "sum")
+
+    def _is_counted(self, positions: Tensor) -> Tensor:
+        """False for samples that are repeated to give every rank batches of one size."""
+        return positions < len(self.train_dataset)
 
     def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Move a batch to the device, and finish images there; training batches are augmented."""
         inputs = super()._prepare_inputs(inputs)
-        images = self.splits["retain"]
         training = self.model.training
+        images = self.splits["retain"] if training else self._evaluated
         if training:
             self._seed_batch()
         if isinstance(images, ReadyImages):
@@ -284,8 +311,14 @@ class UnlearningTrainer(Trainer):
                 teacher_logits = self._teacher.logits(inputs, positions, self.accelerator.autocast())
             values = self._rounds.current.values
             per_sample = self.method.loss(LossInputs(logits, teacher_logits, labels, is_forget, values, self._noise))
+            if per_sample.shape != labels.shape:
+                raise ValueError(
+                    f"{type(self.method).__name__}.loss must give one value a sample, shape {tuple(labels.shape)}, "
+                    f"got {tuple(per_sample.shape)}. Do not average: the trainer does, over the optimizer step."
+                )
             # Gradients are averaged over ranks, so the global mean needs their number back.
-            loss = per_sample.sum() / num_items_in_batch * self.accelerator.num_processes
+            total = (per_sample * self._is_counted(positions)).sum()
+            loss = total / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
     # ---- evaluation ----
@@ -348,7 +381,7 @@ class UnlearningTrainer(Trainer):
             | {
                 "batch_size": self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
             },
-            rounds=[entry for entry in self.state.log_history if "round" in entry],
+            rounds=self._rounds.history(),
             processes=self.args.world_size,
             **run,
         )

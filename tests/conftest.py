@@ -37,6 +37,7 @@ _TRANSFORMER = {"image_size": SIZE, "patch_size": 8, "hidden_size": 32, "num_hid
 _TRANSFORMER |= {"num_attention_heads": 2, "intermediate_size": 64}
 TINY_MODELS = {
     "vit": lambda: ViTForImageClassification(ViTConfig(**_TRANSFORMER)),
+    "vit with dropout": lambda: ViTForImageClassification(ViTConfig(**_TRANSFORMER, hidden_dropout_prob=0.2)),
     "deit": lambda: DeiTForImageClassification(DeiTConfig(**_TRANSFORMER)),
     "swin": lambda: SwinForImageClassification(
         SwinConfig(image_size=SIZE, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[2, 2], window_size=2,

@@ -117,3 +117,15 @@ class TestReadLabels:
         for data in (Dataset.from_dict({"label": [label]}), Samples({"label": label})):
             with pytest.raises(ValueError, match="(one|One) integer (class )?a sample, got"):
                 read_dataset_labels(data)
+
+
+def test_labels_that_a_transform_makes_from_another_column():
+    data = Dataset.from_dict({"fine_label": [3, 1]}).with_transform(lambda batch: {"labels": batch["fine_label"]})
+    assert read_dataset_labels(data).tolist() == [3, 1]
+
+
+def test_labels_of_another_number_than_the_samples():
+    data = Dataset.from_dict({"input_ids": [[1]] * 3})
+    data.labels = [0, 1]
+    with pytest.raises(ValueError, match="3 samples and 2 labels"):
+        read_dataset_labels(data)

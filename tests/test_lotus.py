@@ -62,10 +62,13 @@ def test_class_wise_temperature_takes_the_bound_as_zero_and_no_unseen_data():
     }
 
 
-@pytest.mark.parametrize(("forget", "stops"), [(0.75, True), (0.7400001, False), (0.73, True), (0.72, True)])
+@pytest.mark.parametrize(
+    ("forget", "stops"), [(0.75, True), (0.7400001, False), (0.73, True), (0.72, True), (0.02, True)]
+)
 def test_stops_one_percent_below_the_bound(forget, stops):
     # 0.75 against a bound of 0.7625 is 1.25 % below; 0.7400001 against 0.75 is a hair less than 1 %.
-    bound = 0.7625 if forget == 0.75 else 0.75
+    # 0.02 against 0.03 is 1 % exactly, which rounding makes a little less.
+    bound = {0.75: 0.7625, 0.02: 0.03}.get(forget, 0.75)
     assert LoTUS().begin_round(HandRun(forget, bound), 0).stop is stops
 
 
@@ -119,15 +122,17 @@ def test_targets_are_fresh_every_time_and_sharper_when_cold():
     assert entropy[0] < entropy[1] < entropy[2]
 
 
-def test_the_loss_teaches_only_the_student():
-    student = torch.randn(4, 3, requires_grad=True)
-    teacher = torch.randn(4, 3, requires_grad=True)
-    LoTUS().loss(loss_inputs(student, teacher.detach(), torch.tensor([True, True, False, False]))).sum().backward()
-    assert student.grad is not None and teacher.grad is None
-
-
 @pytest.mark.parametrize(
-    "fields", [{"alpha": 0.0}, {"alpha": math.nan}, {"retain_fraction": 1.5}, {"retain_fraction": -0.1}]
+    "fields",
+    [
+        {"alpha": 0.0},
+        {"alpha": math.nan},
+        {"alpha": 100.0},
+        {"stop_margin": math.nan},
+        {"stop_margin": -0.1},
+        {"retain_fraction": 1.5},
+        {"retain_fraction": -0.1},
+    ],
 )
 def test_fields_out_of_range_are_refused(fields):
     with pytest.raises(ValueError, match=str(next(iter(fields)))):

@@ -80,6 +80,7 @@ def test_the_teacher_is_frozen_and_shares_no_storage(make):
     assert not any(parameter.requires_grad for parameter in trainer.teacher.parameters())
     trainer.train()
     assert not any(module.training for module in trainer.teacher.modules())
+    assert all(parameter.grad is None for parameter in trainer.teacher.parameters())
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(make):
@@ -232,9 +233,10 @@ def test_gradient_accumulation_gives_the_large_batch_exactly_with_an_uneven_tail
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("family", ["vit", "resnet"])
+@pytest.mark.parametrize("family", ["vit", "vit with dropout", "resnet"])
 def test_resuming_in_the_middle_of_a_round_ends_with_the_same_weights(make, family, tmp_path):
     arguments = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": 5, "save_total_limit": 10}
+    arguments |= {"eval_strategy": "epoch"}
     whole = make(family, arguments=arguments)
     whole.train()
     for step in (5, 8):  # four steps a round: within the second, and at the border to the third
@@ -259,6 +261,15 @@ def test_the_best_round_is_loaded_right_for_a_renamed_family(make):
     trainer.train()
     best = max(e["eval_rf_jsd"] for e in trainer.state.log_history if "eval_rf_jsd" in e)
     assert trainer.evaluate()["eval_rf_jsd"] == pytest.approx(best, rel=1e-6)
+
+
+def test_a_data_set_of_the_users_is_finished_by_its_own_processor(make, parts, processor):
+    """Pixels that are ready are not normalised again because the splits are raw images."""
+    trainer = make("resnet")
+    pixels = processor(list(parts["test"]["image"]), return_tensors="pt")["pixel_values"]
+    ready = [{"pixel_values": p, "labels": y} for p, y in zip(pixels, parts["test"]["label"], strict=True)]
+    losses = [trainer.evaluate(data)["eval_loss"] for data in (parts["test"], ready)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_saved_and_loaded_again_the_model_predicts_the_same(make, tmp_path):
@@ -318,6 +329,8 @@ def test_open_arguments_are_the_methods_and_given_ones_are_kept(make):
     assert (resnet.learning_rate, resnet.num_train_epochs, resnet.per_device_train_batch_size) == (1e-4, 10, 128)
     assert (vit.learning_rate, vit.num_train_epochs, vit.per_device_train_batch_size) == (1e-6, 3, 32)
     assert resnet.lr_scheduler_type == "constant" and resnet.max_grad_norm == 0
+    other = make("vit", Finetune(), arguments={**given, "optim": "rmsprop"}).args
+    assert (other.optim, other.optim_args) == ("rmsprop", None)
     kept = make("vit", Finetune(), arguments={**given, "learning_rate": 0.5}).args
     assert (kept.learning_rate, kept.optim, kept.optim_args) == (0.5, "sgd", "momentum=0.9")
 

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from datasets import ClassLabel
 from transformers import TrainingArguments
 
 from hf_lotus import UnlearningTrainer
+from hf_lotus.methods import Round
 
 from .test_trainer import StopBefore
 
@@ -97,3 +99,56 @@ def test_diverging_logits_stop_the_run_and_keep_the_last_checkpoint(make, tmp_pa
         trainer.train()
     kept = type(trainer.model).from_pretrained(tmp_path / "out" / "checkpoint-8")
     assert all(torch.isfinite(value).all() for value in kept.state_dict().values())
+
+
+def test_half_precision_weights(make, tiny_model):
+    with pytest.raises(ValueError, match="bfloat16, in which unlearning's small steps round away"):
+        make(tiny_model("vit").to(torch.bfloat16))
+
+
+def test_a_retrained_model_of_other_classes(make, tiny_model):
+    other = tiny_model("vit")
+    other.config.num_labels = 12
+    with pytest.raises(ValueError, match="retrained model has 12 classes, and the model to unlearn 10"):
+        make("vit", retrain_model=other)
+
+
+def test_a_checkpoint_that_is_not_there_is_not_looked_for_elsewhere(make):
+    with pytest.raises(ValueError, match="no checkpoint folder 'someone/checkpoint-9'"):
+        make("vit").train(resume_from_checkpoint="someone/checkpoint-9")
+
+
+def test_a_loss_that_is_averaged_already(make):
+    @dataclass(frozen=True)
+    class Averaged(StopBefore):
+        def loss(self, inputs):
+            return super().loss(inputs).mean()
+
+    with pytest.raises(ValueError, match=r"Averaged.loss must give one value a sample, shape \(32,\), got \(\)"):
+        make("vit", Averaged(-1)).train()
+
+
+def test_a_rounds_value_with_the_name_of_another(make):
+    @dataclass(frozen=True)
+    class Misnamed(StopBefore):
+        def begin_round(self, run, index):
+            return Round({"epoch": 1.0})
+
+    with pytest.raises(ValueError, match="Misnamed names a round's value 'epoch'"):
+        make("vit", Misnamed(-1)).train()
+
+
+def test_an_unseen_set_with_its_classes_in_another_order(make, parts):
+    names = [f"digit {n}" for n in range(10)]
+    unseen = parts["unseen"].cast_column("label", ClassLabel(names=names[::-1]))
+    trainer = make("vit")
+    trainer.model.config.id2label = dict(enumerate(names))
+    with pytest.raises(ValueError, match="another order"):
+        make(trainer.model, unseen_dataset=unseen)
+
+
+def test_raw_images_beside_model_inputs(make, parts, processor):
+    pixels = processor(list(parts["retain"]["image"]), return_tensors="pt")["pixel_values"]
+    retain = [{"pixel_values": p, "labels": y} for p, y in zip(pixels, parts["retain"]["label"], strict=True)]
+    with pytest.raises(TypeError, match="both hold raw images"):
+        make("vit", retain_dataset=retain)

@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from hf_lotus.checks import check_label_names, check_labels, check_rows, require_single_label
+from hf_lotus.checks import (
+    check_label_names,
+    check_labels,
+    check_rows,
+    check_same_classes,
+    require_single_label,
+)
 from hf_lotus.cli.data import DataArguments, load_splits
 from hf_lotus.cli.models import load_model, load_processor
 from hf_lotus.cli.outputs import write_outputs
@@ -32,14 +38,23 @@ class EvaluateArguments:
 def run(argv: list[str]) -> int:
     """Parse, measure, write; return the exit status."""
     arguments, data_arguments = parse(argv, [EvaluateArguments, DataArguments], "evaluate")
+    if arguments.name in ("original", "retrain"):
+        raise ValueError(
+            f"--name {arguments.name} is the name of another row; call the unlearned model something else."
+        )
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
 
-    original = load_model(arguments.original_model).to(device)
+    original, unlearned = (load_model(m).to(device) for m in (arguments.original_model, arguments.model_name_or_path))
+    retrain = arguments.retrain_model and load_model(arguments.retrain_model).to(device)
+    for other, what in ((unlearned, "unlearned model"), (retrain, "retrained model")):
+        if other:
+            check_same_classes(original, other, what)
     require_single_label(original)
     data = load_splits(data_arguments, original.config.num_labels)
     sets = {"forget": data.split.forget, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
     check_rows(sets)
-    check_label_names(data.split.dataset, data_arguments.label_column, original.config)
+    for part in sets.values():
+        check_label_names(part, data_arguments.label_column, original.config)
     processor = load_processor(arguments.original_model)
     columns = {
         "image_column": data_arguments.image_column,
@@ -52,12 +67,11 @@ def run(argv: list[str]) -> int:
     evaluator = Evaluator(
         splits,
         original,
-        arguments.retrain_model and load_model(arguments.retrain_model).to(device),
+        retrain or None,
         class_wise=check_labels(splits, original.config.num_labels),
         seed=arguments.seed,
         batch_size=arguments.batch_size,
     )
-    unlearned = load_model(arguments.model_name_or_path).to(device)
     predictions = evaluator.predict_all(unlearned, arguments.name)
     result = evaluator.compare(
         {arguments.name: (predictions, None)},

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     module = importlib.import_module(f"hf_lotus.cli.{COMMANDS[argv[0]][0]}")
     try:
         return module.run(argv[1:])
-    except (ValueError, OSError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         if os.environ.get("HF_LOTUS_DEBUG"):
             raise
         print(f"hf-lotus {argv[0]}: {error}\n(HF_LOTUS_DEBUG=1 shows where it came from.)", file=sys.stderr)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 from transformers.utils import is_torchvision_available
 
 
 def load_model(name: str, revision: str | None = None) -> PreTrainedModel:
-    """An image classifier from the Hub or a folder; weights from safetensors alone, no code of the repository's."""
-    return AutoModelForImageClassification.from_pretrained(name, revision=revision, use_safetensors=True)
+    """An image classifier from the Hub or a folder: float32, weights from safetensors alone, no code from there."""
+    return AutoModelForImageClassification.from_pretrained(
+        name, revision=revision, use_safetensors=True, dtype=torch.float32
+    )
 
 
 def load_processor(name: str, revision: str | None = None) -> object:

@@ -56,7 +56,10 @@ def parse(argv: list[str], dataclass_types: list[type], command: str, method: st
 
 
 def _read_config(path: str) -> dict:
-    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} must hold options as `name: value` lines, got {type(settings).__name__}.")
     return settings

@@ -47,7 +47,8 @@ def run(argv: list[str]) -> int:
         image_column=data_arguments.image_column,
         label_column=data_arguments.label_column,
     )
-    trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
+    resume = arguments.resume_from_checkpoint
+    trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)
     if not arguments.push_to_hub:  # which saves when there is all to push
         trainer.save_model()
     predictions = trainer.student_predictions()

@@ -47,6 +47,8 @@ class LoTUS(GradientMethod):
         # Accuracies differ by 1 at most, and exp(±80) is what float32 can hold and divide by.
         if not 0 < self.alpha <= 80:
             raise ValueError(f"alpha must lie between 0 and 80, got {self.alpha}. The paper uses 2, 8 and 32.")
+        if not self.stop_margin >= 0:
+            raise ValueError(f"stop_margin must be 0 or more, got {self.stop_margin}. The paper uses 0.01.")
         self.streams()  # checks retain_fraction
 
     def streams(self) -> Streams:
@@ -62,7 +64,8 @@ class LoTUS(GradientMethod):
             "forget_accuracy": forget_accuracy,
             "accuracy_bound": bound,
         }
-        return Round(values, stop=forget_accuracy - bound <= -self.stop_margin)
+        # Accuracies are quotients of counts: a difference of exactly the margin may be a rounding error above it.
+        return Round(values, stop=forget_accuracy - bound <= -self.stop_margin + 1e-9)
 
     def loss(self, inputs: LossInputs) -> Tensor:
         """Cross-entropy with the sampled targets, shape (batch,)."""
