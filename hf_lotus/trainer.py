@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -389,6 +390,13 @@ class UnlearningTrainer(Trainer):
     def student_predictions(self) -> dict[str, Predictions]:
         """One forward pass of the student over every split: split → `Predictions`."""
         return self.evaluator.predict_all(self.student, "student")
+
+    def end(self) -> None:
+        """As in `Trainer`. The wrapper of distributed training goes first: it must not outlive its process group."""
+        self.model_wrapped = self.model
+        self.accelerator.free_memory()
+        gc.collect()
+        super().end()
 
     # ---- checkpoints and card ----
 

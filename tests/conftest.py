@@ -65,8 +65,7 @@ def processor() -> ViTImageProcessorPil:
     return ViTImageProcessorPil(size={"height": SIZE, "width": SIZE})
 
 
-@pytest.fixture(scope="session")
-def digits() -> Dataset:
+def scans() -> Dataset:
     """400 scans, 40 of each digit, with a user for each row."""
     data = load_digits()
     rows = np.sort(np.concatenate([np.flatnonzero(data.target == digit)[:40] for digit in range(10)]))
@@ -74,6 +73,18 @@ def digits() -> Dataset:
     features = Features({"image": Image(), "label": ClassLabel(names=[f"digit {n}" for n in range(10)])})
     dataset = Dataset.from_dict({"image": scans, "label": data.target[rows]}, features=features)
     return dataset.add_column("user_id", [f"u{row % 20}" for row in range(len(rows))])
+
+
+def divided(digits: Dataset) -> dict[str, Dataset]:
+    """The digits in four parts that share no row."""
+    order = np.random.default_rng(0).permutation(len(digits))
+    bounds = {"forget": (0, 60), "retain": (60, 240), "unseen": (240, 320), "test": (320, 400)}
+    return {name: digits.select(np.sort(order[a:b])) for name, (a, b) in bounds.items()}
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return scans()
 
 
 @pytest.fixture
@@ -91,9 +102,7 @@ def tiny_model():
 @pytest.fixture(scope="session")
 def parts(digits: Dataset) -> dict[str, Dataset]:
     """The digits in four parts that share no row, as the trainer takes them: 60, 180, 80 and 80 scans."""
-    order = np.random.default_rng(0).permutation(len(digits))
-    bounds = {"forget": (0, 60), "retain": (60, 240), "unseen": (240, 320), "test": (320, 400)}
-    return {name: digits.select(np.sort(order[a:b])) for name, (a, b) in bounds.items()}
+    return divided(digits)
 
 
 @pytest.fixture
