@@ -52,7 +52,7 @@ class UnlearningTrainer(Trainer):
         retain_dataset: the rest of the training data.
         unseen_dataset: data of the same kind that was never trained on. Needed by LoTUS unless whole classes are
             forgotten, and by RF-JSD.
-        eval_dataset: the test set; never used to decide anything.
+        eval_dataset: the test set; no method decides by it.
         retrain_model: a model trained without the forget set, to measure the gaps from. Never used to decide anything.
         processing_class: the model's image processor or tokenizer.
         data_collator: how to collate samples that are not images.
@@ -104,6 +104,7 @@ class UnlearningTrainer(Trainer):
         given = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
         self._take_splits(given, getattr(model, "config", None), processing_class, image_column, label_column)
         self.seed = args.seed
+        self._data_seed = args.data_seed if args.data_seed is not None else args.seed
         self.unlearning_seconds: float | None = None
         self._evaluation_seconds = 0.0
         self._rounds = RoundControl(self)
@@ -166,15 +167,15 @@ class UnlearningTrainer(Trainer):
         if self.method.needs_unseen and given["unseen"] is None and not self.class_wise:
             raise ValueError(
                 f"{type(self.method).__name__} needs unseen_dataset, data of the same kind that the model was never "
-                "trained on (a validation split): it sets how far to forget. Only where whole classes are forgotten "
-                "can it be left out."
+                "trained on (a validation split, on the command line --unseen_split): it sets how far to forget. Only "
+                "where whole classes are forgotten can it be left out."
             )
 
     def _round_dataset(self) -> RoundDataset:
         """The samples of a round; the part of the retain set in it is drawn here, once."""
         streams = self.method.streams()
         retain = self.splits["retain"]
-        rows = draw_subset(len(retain), streams.retain_fraction, self.seed)
+        rows = draw_subset(len(retain), streams.retain_fraction, self._data_seed)
         return RoundDataset(self.splits["forget"] if streams.forget else None, retain, rows)
 
     # ---- what a method may ask (hf_lotus.methods.base.Run) ----
@@ -230,7 +231,7 @@ class UnlearningTrainer(Trainer):
         """The samples of a round, in an order that depends only on the seed and the round."""
         ranks = self.accelerator.num_processes
         multiple = 1 if ranks == 1 or self.args.dataloader_drop_last else self._train_batch_size * ranks
-        self.sampler = RoundSampler(len(self.train_dataset), self.args.seed, multiple)
+        self.sampler = RoundSampler(len(self.train_dataset), self._data_seed, multiple)
         return self._loader(
             self.train_dataset,
             self._train_batch_size,
@@ -396,7 +397,7 @@ class UnlearningTrainer(Trainer):
         self.model_wrapped = self.model
         self.accelerator.free_memory()
         gc.collect()
-        super().end()
+        self.accelerator.end_training()
 
     # ---- checkpoints and card ----
 
