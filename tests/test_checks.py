@@ -6,7 +6,14 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 
-from hf_lotus.checks import check_label_names, check_labels, check_rows, require_single_label
+from hf_lotus.checks import (
+    check_label_names,
+    check_labels,
+    check_rows,
+    check_same_classes,
+    require_full_precision,
+    require_single_label,
+)
 
 
 class TestSingleLabel:
@@ -50,8 +57,8 @@ class TestRows:
             check_rows({**splits, "test": digits.select([2])})
 
 
-def labelled(*labels: int) -> SimpleNamespace:
-    return SimpleNamespace(labels=torch.tensor(labels))
+def labelled(*labels: int) -> list[dict[str, int]]:
+    return [{"label": label} for label in labels]
 
 
 class TestLabels:
@@ -93,3 +100,29 @@ class TestLabelNames:
             check_label_names(Dataset.from_dict({name: [0]}), None, self.CONFIG)
         check_label_names(self.data("dog", "cat", "airplane"), None, SimpleNamespace())
         check_label_names(SimpleNamespace(features=torch.zeros(2, 2)), None, self.CONFIG)
+
+
+def with_classes(*names: str) -> SimpleNamespace:
+    return SimpleNamespace(config=SimpleNamespace(num_labels=len(names), id2label=dict(enumerate(names))))
+
+
+class TestSameClasses:
+    def test_the_same_classes_or_other_names_pass(self):
+        assert check_same_classes(with_classes("cat", "dog"), with_classes("cat", "dog"), "retrained model") is None
+        assert check_same_classes(with_classes("cat", "dog"), with_classes("LABEL_0", "LABEL_1"), "other") is None
+        assert check_same_classes(with_classes("cat", "dog"), SimpleNamespace(), "model without a config") is None
+
+    def test_another_order(self):
+        with pytest.raises(ValueError, match="The retrained model has the classes .* in another order"):
+            check_same_classes(with_classes("cat", "dog"), with_classes("dog", "cat"), "retrained model")
+
+    def test_another_number(self):
+        with pytest.raises(ValueError, match="The retrained model has 3 classes, and the model to unlearn 2"):
+            check_same_classes(with_classes("cat", "dog"), with_classes("a", "b", "c"), "retrained model")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused_and_full_passes(dtype):
+    assert require_full_precision(torch.nn.Linear(2, 2)) is None
+    with pytest.raises(ValueError, match=f"{dtype}, in which .* dtype=torch.float32"):
+        require_full_precision(torch.nn.Linear(2, 2).to(dtype))

@@ -161,3 +161,24 @@ def test_data_of_other_kinds_needs_only_rows_by_number():
         {"x": 6, "is_forget": False, "position": 1},
         {"x": 1, "is_forget": True, "position": 0},
     ]
+
+
+def test_positions_are_repeated_up_to_a_multiple_and_can_be_told():
+    sampler = RoundSampler(10, seed=0, multiple=4)
+    positions = list(sampler)
+    assert len(sampler) == len(positions) == 12
+    assert sorted(positions[:10]) == list(range(10))
+    assert positions[10:] == [10 + positions[0], 10 + positions[1]]
+    assert list(RoundSampler(8, seed=0, multiple=4)) == list(RoundSampler(8, seed=0))
+
+
+def test_a_repeated_position_gives_the_same_sample_and_keeps_its_number(parts, processor):
+    forget, retain = (ReadyImages(parts[name], processor) for name in ("forget", "retain"))
+    dataset = RoundDataset(forget, retain, torch.arange(5))
+    batch = dataset.__getitems__([3, 3 + len(dataset), 62, 62 + len(dataset)])
+    assert batch["position"].tolist() == [3, 3 + len(dataset), 62, 62 + len(dataset)]
+    assert batch["is_forget"].tolist() == [True, True, False, False]
+    assert torch.equal(batch["pixel_values"][0], batch["pixel_values"][1])
+    assert torch.equal(batch["pixel_values"][2], batch["pixel_values"][3])
+    single = dataset[3 + len(dataset)]
+    assert (single["position"], single["is_forget"]) == (3 + len(dataset), True)
