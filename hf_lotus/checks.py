@@ -33,6 +33,16 @@ def require_full_precision(model: nn.Module) -> None:
         )
 
 
+def require_unseen(dataset: Dataset | None, method: str) -> None:
+    """Raise `ValueError` if a method that decides by unseen data was given none."""
+    if dataset is None:
+        raise ValueError(
+            f"{method} needs unseen_dataset, data of the same kind that the model was never trained on (a validation "
+            "split, on the command line --unseen_split): it sets how far to forget. Only where whole classes are "
+            "forgotten can it be left out."
+        )
+
+
 def check_same_classes(model: nn.Module, other: nn.Module, what: str) -> None:
     """Raise `ValueError` unless two models have the same classes under the same numbers.
 

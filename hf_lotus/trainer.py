@@ -17,18 +17,12 @@ from transformers.utils import logging
 
 from hf_lotus.arguments import UnlearningArguments
 from hf_lotus.batches import FORGET_FLAG, POSITION, Collator, class_logits, model_columns, model_inputs
-from hf_lotus.checks import (
-    check_label_names,
-    check_labels,
-    check_rows,
-    check_same_classes,
-    require_full_precision,
-    require_single_label,
-)
+from hf_lotus.checks import check_same_classes, require_full_precision, require_single_label, require_unseen
 from hf_lotus.evaluation import Evaluator
 from hf_lotus.images import Augmentation, ReadyImages, ready
 from hf_lotus.methods import METHODS, GradientMethod, LossInputs, LoTUS
 from hf_lotus.predictions import Predictions
+from hf_lotus.ready_splits import ready_splits
 from hf_lotus.results import UnlearningResult
 from hf_lotus.round_control import RoundControl
 from hf_lotus.rounds import NOISE, RoundDataset, RoundSampler, derived_seed, draw_subset
@@ -102,7 +96,12 @@ class UnlearningTrainer(Trainer):
         args = copy.copy(args) if args is not None else UnlearningArguments("unlearned")
         args.settle(self.method.default_arguments(model))
         given = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
-        self._take_splits(given, getattr(model, "config", None), processing_class, image_column, label_column)
+        self._columns = {"image_column": image_column, "label_column": label_column}
+        config = getattr(model, "config", None)
+        self.splits, self.class_wise = ready_splits(given, config, processing_class, **self._columns)
+        self._columns["num_labels"] = getattr(config, "num_labels", None)
+        if self.method.needs_unseen and not self.class_wise:
+            require_unseen(self.splits["unseen"], type(self.method).__name__)
         self.seed = args.seed
         self._data_seed = args.data_seed if args.data_seed is not None else args.seed
         self.unlearning_seconds: float | None = None
@@ -142,34 +141,6 @@ class UnlearningTrainer(Trainer):
             seed=args.seed,
             **self._prediction_options,
         )
-
-    def _take_splits(
-        self,
-        given: dict[str, Dataset | None],
-        config: object | None,
-        processing_class: object | None,
-        image_column: str | None,
-        label_column: str | None,
-    ) -> None:
-        """Check the sets that the user gave and make them ready."""
-        check_rows(given)
-        num_labels = getattr(config, "num_labels", None)
-        self._columns = {"image_column": image_column, "label_column": label_column, "num_labels": num_labels}
-        self.splits = {
-            name: dataset if dataset is None else ready(dataset, processing_class, f"{name} set", **self._columns)
-            for name, dataset in given.items()
-        }
-        if isinstance(self.splits["forget"], ReadyImages) != isinstance(self.splits["retain"], ReadyImages):
-            raise TypeError("The forget and the retain set must both hold raw images, or both model inputs.")
-        self.class_wise = check_labels(self.splits, num_labels)
-        for dataset in given.values():
-            check_label_names(dataset, label_column, config)
-        if self.method.needs_unseen and given["unseen"] is None and not self.class_wise:
-            raise ValueError(
-                f"{type(self.method).__name__} needs unseen_dataset, data of the same kind that the model was never "
-                "trained on (a validation split, on the command line --unseen_split): it sets how far to forget. Only "
-                "where whole classes are forgotten can it be left out."
-            )
 
     def _round_dataset(self) -> RoundDataset:
         """The samples of a round; the part of the retain set in it is drawn here, once."""

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "hf_lotus"
 # Each room may import from its own line and the lines above, but never sideways among methods or commands.
 LAYERS = [
     {"version", "rows", "divergences", "membership", "functional", "metric_files"},
-    {"columns", "duplicates", "splits", "images", "batches", "rounds", "results", "checks"},
+    {"columns", "duplicates", "splits", "images", "batches", "rounds", "results", "checks", "ready_splits"},
     {"predictions", "methods.base", "methods", "evaluation"},
     {"arguments", "teacher", "round_control", "trainer"},
     {"figures"},
@@ -19,7 +19,7 @@ LAYERS = [
     {"cli"},
 ]
 # Within layer 1 and 2 the order is this one: a room imports only from rooms before it.
-ORDER = ["columns", "duplicates", "splits", "images", "batches", "rounds", "checks", "results"]
+ORDER = ["columns", "duplicates", "splits", "images", "batches", "rounds", "checks", "ready_splits", "results"]
 ORDER += ["predictions", "methods.base", "methods", "evaluation"]
 
 

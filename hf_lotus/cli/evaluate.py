@@ -6,19 +6,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from hf_lotus.checks import (
-    check_label_names,
-    check_labels,
-    check_rows,
-    check_same_classes,
-    require_single_label,
-)
+from hf_lotus.checks import check_same_classes, require_single_label
 from hf_lotus.cli.data import DataArguments, load_splits
 from hf_lotus.cli.models import load_model, load_processor
 from hf_lotus.cli.outputs import write_outputs
 from hf_lotus.cli.parsing import parse
 from hf_lotus.evaluation import Evaluator
-from hf_lotus.images import ready
+from hf_lotus.ready_splits import ready_splits
 
 
 @dataclass
@@ -43,7 +37,6 @@ def run(argv: list[str]) -> int:
             f"--name {arguments.name} is the name of another row; call the unlearned model something else."
         )
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-
     original, unlearned = (load_model(m).to(device) for m in (arguments.original_model, arguments.model_name_or_path))
     retrain = arguments.retrain_model and load_model(arguments.retrain_model).to(device)
     for other, what in ((unlearned, "unlearned model"), (retrain, "retrained model")):
@@ -52,23 +45,18 @@ def run(argv: list[str]) -> int:
     require_single_label(original)
     data = load_splits(data_arguments, original.config.num_labels)
     sets = {"forget": data.split.forget, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
-    check_rows(sets)
-    for part in sets.values():
-        check_label_names(part, data_arguments.label_column, original.config)
-    processor = load_processor(arguments.original_model)
-    columns = {
-        "image_column": data_arguments.image_column,
-        "label_column": data_arguments.label_column,
-        "num_labels": original.config.num_labels,
-    }
-    splits = {
-        name: ready(part, processor, f"{name} set", **columns) for name, part in sets.items() if part is not None
-    }
+    splits, class_wise = ready_splits(
+        sets,
+        original.config,
+        load_processor(arguments.original_model),
+        image_column=data_arguments.image_column,
+        label_column=data_arguments.label_column,
+    )
     evaluator = Evaluator(
         splits,
         original,
         retrain or None,
-        class_wise=check_labels(splits, original.config.num_labels),
+        class_wise=class_wise,
         seed=arguments.seed,
         batch_size=arguments.batch_size,
     )
