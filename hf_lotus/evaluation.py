@@ -100,9 +100,19 @@ class Yardstick:
         gaps = {"retrain_free_gap": self._retrain_free_gap(result)}
         if self.retrained is not None:
             compared = ("mia_member_rate", "forget_accuracy", "retain_accuracy", "test_accuracy")
-            retrained = self._without_gaps("retrain", self.retrained, None)
-            gaps["avg_gap"] = _mean_distance((getattr(result, m), getattr(retrained, m)) for m in compared)
+            gold = self._gold_standard
+            gaps["avg_gap"] = _mean_distance((getattr(result, m), getattr(gold, m)) for m in compared)
         return replace(result, **gaps)
+
+    @cached_property
+    def _gold_standard(self) -> ModelResult:
+        """The retrained model's metrics, from which every gap is measured."""
+        return self._without_gaps("retrain", self.retrained, None)
+
+    @cached_property
+    def _unseen_means(self) -> RunningClassMeans:
+        unseen = self.original["unseen"]
+        return RunningClassMeans.of(unseen.probabilities, unseen.labels)
 
     def _without_gaps(self, name: str, predictions: Mapping[str, Predictions], seconds: float | None) -> ModelResult:
         forget = predictions["forget"]
@@ -124,13 +134,9 @@ class Yardstick:
         return float(jensen_shannon(forget.probabilities, self.retrained["forget"].probabilities).mean())
 
     def _rf_jsd(self, forget: Predictions) -> float | None:
-        unseen = self.original.get("unseen")
-        if unseen is None or not len(self._common_classes):
+        if "unseen" not in self.original or not len(self._common_classes):
             return None
-        return rf_jsd(
-            RunningClassMeans.of(forget.probabilities, forget.labels),
-            RunningClassMeans.of(unseen.probabilities, unseen.labels),
-        ).value
+        return rf_jsd(RunningClassMeans.of(forget.probabilities, forget.labels), self._unseen_means).value
 
     def _retrain_free_gap(self, result: ModelResult) -> float | None:
         """A retrained model treats the forget set as it treats unseen data, and the rest as the original did."""

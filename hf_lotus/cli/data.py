@@ -66,6 +66,11 @@ class LoadedData:
     test: Dataset | None
     duplicates: str
 
+    def provenance(self) -> dict[str, object]:
+        """What a result records of the choice, as JSON values."""
+        chosen = {"selector": dict(self.split.selector), "split_digest": self.split.digest}
+        return {**chosen, "duplicates": self.duplicates}
+
 
 def load_splits(arguments: DataArguments, num_labels: int | None) -> LoadedData:
     """Load the data set and choose what to forget, what is unseen, and what to test on.

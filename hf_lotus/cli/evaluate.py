@@ -38,9 +38,9 @@ def run(argv: list[str]) -> int:
         )
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     original, unlearned = (load_model(m).to(device) for m in (arguments.original_model, arguments.model_name_or_path))
-    retrain = arguments.retrain_model and load_model(arguments.retrain_model).to(device)
+    retrain = load_model(arguments.retrain_model).to(device) if arguments.retrain_model else None
     for other, what in ((unlearned, "unlearned model"), (retrain, "retrained model")):
-        if other:
+        if other is not None:
             check_same_classes(original, other, what)
     require_single_label(original)
     data = load_splits(data_arguments, original.config.num_labels)
@@ -55,7 +55,7 @@ def run(argv: list[str]) -> int:
     evaluator = Evaluator(
         splits,
         original,
-        retrain or None,
+        retrain,
         class_wise=class_wise,
         seed=arguments.seed,
         batch_size=arguments.batch_size,
@@ -66,9 +66,7 @@ def run(argv: list[str]) -> int:
         model=arguments.original_model,
         unlearned_model=arguments.model_name_or_path,
         dataset=data_arguments.dataset_name,
-        selector=dict(data.split.selector),
-        split_digest=data.split.digest,
-        duplicates=data.duplicates,
+        **data.provenance(),
     )
     write_outputs(arguments.output_dir, result, arguments.name, predictions, evaluator)
     if data.duplicates:

@@ -56,9 +56,7 @@ def run(argv: list[str]) -> int:
         predictions,
         model=model_arguments.model_name_or_path,
         dataset=data_arguments.dataset_name,
-        selector=dict(data.split.selector),
-        split_digest=data.split.digest,
-        duplicates=data.duplicates,
+        **data.provenance(),
     )
     if trainer.is_world_process_zero():
         write_outputs(arguments.output_dir, result, trainer.method_name, predictions, trainer.evaluator)
