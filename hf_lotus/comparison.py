@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from accelerate import PartialState
@@ -106,13 +107,14 @@ class Comparison:
         retrain_seconds = None
         for contender in retrains.values():
             retrain_seconds = self._retrain(contender)
+        retrained = None if self.retrain_model is None else _weights_digest(self.retrain_model)
         evaluator = None
         rows = {}
         for name, contender in others.items():
             trainer = self._trainer(name, contender, self.retrain_model)
             # The original's and the retrained model's predictions are made once for all.
             evaluator = trainer.evaluator = evaluator or trainer.evaluator
-            rows[name] = self._measured(name, contender, trainer, about)
+            rows[name] = self._measured(name, contender, trainer, retrained)
             self.on_measured(rows[name])
             trainer.accelerator.free_memory()
             del trainer
@@ -142,10 +144,10 @@ class Comparison:
         )
 
     def _measured(
-        self, name: str, contender: Contender, trainer: UnlearningTrainer, about: Mapping[str, object]
+        self, name: str, contender: Contender, trainer: UnlearningTrainer, retrained: str | None
     ) -> ModelResult:
         path = Path(trainer.args.output_dir) / _MEASURED
-        key = self._key(contender, trainer, self.retrain_model)
+        key = self._key(contender, trainer, retrained)
         if (kept := _kept(path, key)) is not None:
             return ModelResult(**{**kept, "name": name})
         trainer.train()
@@ -169,25 +171,33 @@ class Comparison:
                 _keep(path, key, kept)
         else:
             trainer.load_weights(trainer.args.output_dir)
-        self.retrain_model = copy.deepcopy(trainer.run.student)
+        self.retrain_model = trainer.run.student  # its own copy already
         return kept["seconds"]
 
-    def _key(self, contender: Contender, trainer: UnlearningTrainer, retrain: nn.Module | None = None) -> str:
+    def _key(self, contender: Contender, trainer: UnlearningTrainer, retrained: str | None = None) -> str:
         """A digest of all that determines a row: models, data, method, arguments."""
         skipped = ("output_dir", "disable_tqdm", "report_to", "run_name", "local_rank", "hub_token")
         arguments = {name: value for name, value in trainer.args.to_dict().items() if name not in skipped}
-        digest = hashlib.sha256()
-        digest.update(json.dumps([describe(contender.method), arguments], sort_keys=True, default=str).encode())
+        described = [describe(contender.method), arguments, self._given, retrained]
+        return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
+
+    @cached_property
+    def _given(self) -> str:
+        """A digest of the model and the data, which are every row's."""
+        digest = hashlib.sha256(_weights_digest(self.model).encode())
         for dataset in self.splits.values():
             if dataset is not None:
                 digest.update(read_dataset_labels(dataset).numpy().tobytes())
                 fingerprint = getattr(getattr(dataset, "images", dataset), "_fingerprint", "")
                 digest.update(str(fingerprint).encode())
-        for model in (self.model, retrain):
-            if model is not None:
-                for name, value in model.state_dict().items():
-                    digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _weights_digest(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _kept(path: Path, key: str) -> dict | None:

@@ -145,7 +145,7 @@ class RoundDataset(torch.utils.data.Dataset):
 
     def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor] | list[dict]:
         """The samples at the given positions: a batch, or a list where the data set has only single samples."""
-        if not _gives_batches(self.forget) or not _gives_batches(self.retain):
+        if not gives_batches(self.forget) or not gives_batches(self.retain):
             return [self[position] for position in positions]
         given = torch.as_tensor(positions)
         positions = given % len(self)
@@ -159,8 +159,9 @@ class RoundDataset(torch.utils.data.Dataset):
         return {**_interleave(parts, len(positions)), FORGET_FLAG: is_forget, POSITION: given}
 
 
-def _gives_batches(dataset: torch.utils.data.Dataset) -> bool:
-    return hasattr(dataset, "finish")  # the mark of a data set of `images`: whole batches, finished on the device
+def gives_batches(dataset: torch.utils.data.Dataset) -> bool:
+    """Whether a data set gives whole batches, which are finished on the device, as those of `images` do."""
+    return hasattr(dataset, "finish")
 
 
 def _interleave(parts: list[tuple[Tensor, Mapping[str, Tensor]]], size: int) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from hf_lotus.batches import model_inputs
 from hf_lotus.images import ReadyImages
 from hf_lotus.methods import Task
-from hf_lotus.rounds import ORDER, RoundDataset, derived_seed
+from hf_lotus.rounds import ORDER, RoundDataset, derived_seed, gives_batches
 
 if TYPE_CHECKING:
     from hf_lotus.trainer import UnlearningTrainer
@@ -70,9 +70,9 @@ class TrainerRun:
         """The model inputs of the first batch of a split, the same on every rank."""
         trainer, dataset = self._trainer, self._trainer.splits[split]
         rows = list(range(min(len(dataset), trainer.args.train_batch_size)))
-        samples = dataset.__getitems__(rows) if hasattr(dataset, "finish") else [dataset[row] for row in rows]
+        samples = dataset.__getitems__(rows) if gives_batches(dataset) else [dataset[row] for row in rows]
         inputs = self._on_device(model_inputs(trainer.collator(samples)))
-        return dataset.finish(inputs) if hasattr(dataset, "finish") else inputs
+        return dataset.finish(inputs) if gives_batches(dataset) else inputs
 
     def _on_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self._trainer.args.device) for name, value in batch.items()}

@@ -172,7 +172,7 @@ class UnlearningTrainer(Publishing, RoundTrainer):
         edits = isinstance(self.method, WeightEdit)
         streams = Streams(True, 1.0) if edits else self.method.streams(self.task)
         forget, retain = self.splits["forget"], self.splits["retain"]
-        forget_rows, retain_rows = torch.arange(len(forget) if streams.forget else 0), None
+        forget_rows = torch.arange(len(forget) if streams.forget else 0)
         if streams.forget_per_class is not None:
             labels = read_dataset_labels(forget)
             forget_rows = draw_per_class(labels, streams.forget_per_class, seed, repeat=True)

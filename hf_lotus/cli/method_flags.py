@@ -84,7 +84,10 @@ class MethodFlags:
 
     def describe(self, parser: HfArgumentParser) -> None:
         """Take the help of the fields from the docstrings, where each is described already."""
-        for names, kind in [(self.own, self.kind)] + [(self.within, type(self.inner))] * bool(self.within):
+        kinds = [(self.own, self.kind)]
+        if self.inner is not None:
+            kinds.append((self.within, type(self.inner)))
+        for names, kind in kinds:
             described = _attributes(kind)
             for action in parser._actions:
                 if action.dest in names:

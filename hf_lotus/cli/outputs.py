@@ -10,6 +10,7 @@ from hf_lotus.figures import comparison_figure
 from hf_lotus.model_card import FIGURE, write_model_card
 from hf_lotus.predictions import Predictions
 from hf_lotus.results import UnlearningResult
+from hf_lotus.verification import RESULTS
 
 
 def write_outputs(
@@ -30,6 +31,6 @@ def write_outputs(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    result.to_json(folder / "results.json")
+    result.to_json(folder / RESULTS)
     comparison_figure(evaluator.yardstick, name, predictions, folder / FIGURE)
     write_model_card(folder, result, name)
