@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from transformers import TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from hf_lotus.columns import nearest
 
@@ -22,6 +23,13 @@ OPEN_ARGUMENTS = {
     "weight_decay": 5e-4,
 }
 
+# The metrics of which the least is best, and those that a retrained model is needed for.
+RETRAIN_FREE_GAP = "retrain_free_gap"
+LEAST_IS_BEST = {RETRAIN_FREE_GAP, "rf_jsd", "rf_jsd_z"}
+NEED_RETRAINING = {"avg_gap", "jsd"}
+# The arguments that choose a round.
+_CHOICE = {"early_stopping_patience", "load_best_model_at_end", "metric_for_best_model"}
+
 
 @dataclass
 class UnlearningArguments(TrainingArguments):
@@ -31,7 +39,12 @@ class UnlearningArguments(TrainingArguments):
     `lr_scheduler_type` and `weight_decay` are None until `UnlearningTrainer` settles them by the method's and the
     model family's defaults; whatever is set here is kept.
 
+    Where a round is chosen (`load_best_model_at_end`), `metric_for_best_model` is the retrain-free gap unless given,
+    and less of it, or of RF-JSD, is better.
+
     Attributes:
+        early_stopping_patience: evaluate after each round, stop after this many rounds without a better one, and end
+            with the best round's weights. None: take all rounds and end with the last.
         horizontal_flip: mirror training images at random.
         crop_padding: pad training images by this many pixels and crop at random.
     """
@@ -57,6 +70,13 @@ class UnlearningArguments(TrainingArguments):
     logging_strategy: str = field(default="epoch", metadata={"help": "When to log: no, steps or epoch (a round)."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch (a round) or best."})
     save_total_limit: int | None = field(default=1, metadata={"help": "How many checkpoints to keep."})
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "help": "Evaluate after each round, stop after this many without a better one, and end with the best, by "
+            "metric_for_best_model, or else by the retrain-free gap. Default: take all rounds and end with the last."
+        },
+    )
     horizontal_flip: bool = field(default=False, metadata={"help": "Mirror training images at random."})
     crop_padding: int = field(
         default=0, metadata={"help": "Pad training images by this many black pixels and crop at random."}
@@ -70,7 +90,38 @@ class UnlearningArguments(TrainingArguments):
             raise ValueError(f"crop_padding must be 0 or more pixels, got {self.crop_padding}.")
         if self.label_smoothing_factor != 0:
             raise ValueError("label_smoothing_factor is not used by unlearning losses; leave it at 0.")
+        self._settle_choice()
         super().__post_init__()
+
+    @property
+    def chosen_by(self) -> str | None:
+        """The metric by which a round is chosen, without "eval_"; None where none is chosen."""
+        return self.metric_for_best_model.removeprefix("eval_") if self.load_best_model_at_end else None
+
+    def _settle_choice(self) -> None:
+        """Settle what choosing a round leaves open.
+
+        Raises:
+            ValueError: for a patience below 1, or a metric that needs a retrained model.
+        """
+        if self.early_stopping_patience is not None:
+            if self.early_stopping_patience < 1:
+                raise ValueError(
+                    f"early_stopping_patience must be 1 or more rounds, got {self.early_stopping_patience}."
+                )
+            self.load_best_model_at_end = True
+            if self.eval_strategy == "no":
+                self.eval_strategy = IntervalStrategy.EPOCH
+        if not self.load_best_model_at_end:
+            return
+        self.metric_for_best_model = self.metric_for_best_model or RETRAIN_FREE_GAP
+        if self.chosen_by in NEED_RETRAINING:
+            raise ValueError(
+                f"metric_for_best_model is {self.metric_for_best_model!r}, which is measured from a retrained model: "
+                "where there is one, nothing is left to unlearn. Choose by 'eval_retrain_free_gap' or 'eval_rf_jsd'."
+            )
+        if self.greater_is_better is None and self.chosen_by in LEAST_IS_BEST:
+            self.greater_is_better = False
 
     def settle(self, defaults: dict[str, object]) -> None:
         """Give the arguments that the user left open the values in `defaults`; what is not in there keeps Trainer's.
@@ -98,6 +149,8 @@ class UnlearningArguments(TrainingArguments):
                 )
             copied._set(name, value)
         copied.open_arguments = self.open_arguments - values.keys()
+        if values.keys() & _CHOICE:
+            copied._settle_choice()
         return copied
 
     def _set(self, name: str, value: object) -> None:

@@ -161,6 +161,7 @@ class RoundControl(TrainerCallback):
         if not distances:
             return
         best = min(distances, key=distances.get)  # the first of equal ones
-        if best + 1 != self.trainer.state.epoch:
+        # Where Trainer has chosen a round too, its choice is what the model holds now.
+        if best + 1 != self.trainer.state.epoch or self.trainer.args.load_best_model_at_end:
             self.trainer.load_weights(self._best_folder)
         self.trainer.log({"rewound_to_round": best, "distance": distances[best]})

@@ -49,6 +49,7 @@ from hf_lotus.round_control import RoundControl
 from hf_lotus.round_trainer import RoundTrainer
 from hf_lotus.rounds import NOISE, RoundDataset, Streams, derived_seed, draw_per_class, draw_subset
 from hf_lotus.run import TrainerRun
+from hf_lotus.stopping import stopping_callbacks
 from hf_lotus.teacher import FrozenTeacher
 from hf_lotus.weight_mask import WeightMask
 
@@ -132,6 +133,7 @@ class UnlearningTrainer(Publishing, RoundTrainer):
         args.settle(self.method.default_arguments(self.task))
         if self.method.needs_unseen and not self.class_wise:
             require_unseen(self.splits["unseen"], type(self.method).__name__)
+        stopping = stopping_callbacks(args, self.splits, self.class_wise)
         self.run = TrainerRun(self, self.task, args.seed)
         self.take_record(forget_set)
         args.data_seed = args.seed if args.data_seed is None else args.data_seed
@@ -146,7 +148,7 @@ class UnlearningTrainer(Publishing, RoundTrainer):
             # Trainer refuses an eval_strategy without an evaluation set; here there is always the forget set.
             eval_dataset=self.splits["test" if eval_dataset is not None else "forget"],
             processing_class=processing_class,
-            callbacks=[*(callbacks or []), self._rounds],
+            callbacks=[*(callbacks or []), *stopping, self._rounds],
             optimizers=optimizers,
         )
         # The sample count of an optimizer step then reaches `compute_loss` for every model.

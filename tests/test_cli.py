@@ -59,6 +59,17 @@ def unlearn(folders, tmp_path, monkeypatch):
     return run
 
 
+def test_a_patience_is_all_that_a_choice_by_the_retrain_free_gap_needs(unlearn, folders):
+    more = ["--early_stopping_patience", 1, "--num_train_epochs", 4, "--learning_rate", 0.02]
+    status, out = unlearn("--forget_rows", folders / "rows.json", *more)
+    assert status == 0
+    (best,) = out.glob("checkpoint-*")
+    state = json.loads((best / "trainer_state.json").read_text())
+    result = UnlearningResult.from_json(out / "results.json")
+    assert result["lotus"].retrain_free_gap == pytest.approx(state["best_metric"], abs=1e-12)
+    assert len(result.provenance["rounds"]) == round(state["epoch"]) + 1 < 4  # one more, which was not better
+
+
 def test_unlearn_writes_model_results_card_and_figure(unlearn, folders, capsys):
     status, out = unlearn("--forget_rows", folders / "rows.json", "--retrain_model", folders / "retrained")
     assert status == 0
