@@ -21,6 +21,7 @@ _WHERE = {
     "summarize": "summary",
     "METHODS": "methods",
     "LoTUS": "methods",
+    "MarginMatching": "methods",
     "Finetune": "methods",
     "NegGradPlus": "methods",
     "RandomLabels": "methods",

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from hf_lotus.batches import model_inputs
 from hf_lotus.images import ReadyImages
 from hf_lotus.methods import Task
+from hf_lotus.predictions import Predictions
 from hf_lotus.rounds import ORDER, RoundDataset, derived_seed, gives_batches
 
 if TYPE_CHECKING:
@@ -65,6 +66,10 @@ class TrainerRun:
         if like is None:
             return predictions(split).accuracy
         return predictions(split).accuracy_weighted(predictions(like).labels)
+
+    def teacher_predictions(self, split: str) -> Predictions:
+        """The teacher's predictions on a split over all ranks, in the split's order; made once and kept."""
+        return self._trainer.evaluator.original_predictions(split)
 
     def example(self, split: str) -> dict[str, Tensor]:
         """The model inputs of the first batch of a split, the same on every rank."""

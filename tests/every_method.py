@@ -15,6 +15,7 @@ from hf_lotus.methods import (
     BadTeacher,
     Finetune,
     GradientMethod,
+    MarginMatching,
     NegGradPlus,
     RandomLabels,
     Retrain,
@@ -40,10 +41,12 @@ EVERY_METHOD: dict[str, GradientMethod] = {
     "salun": SalUn(),
     "salun of lotus": SalUn(LoTUS(stop_margin=2.0), saliency=0.2),
     "lotus": LoTUS(stop_margin=2.0),
+    "margin_matching": MarginMatching(),
+    "salun of margin matching": SalUn(MarginMatching(), saliency=0.2),
     "retrain": Retrain(),
 }
 # They draw noise for each batch, on each rank its own: equal samples do not give equal steps.
-NOISY = {"lotus", "salun of lotus", "unsir of samples"}
+NOISY = {"lotus", "salun of lotus", "margin_matching", "salun of margin matching", "unsir of samples"}
 
 
 kept_scans = functools.cache(scans)

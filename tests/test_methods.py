@@ -69,8 +69,8 @@ def test_a_method_is_a_frozen_dataclass_of_one_of_the_two_kinds(name):
 
 def test_the_names_are_those_of_the_command_line():
     assert list(METHODS) == [
-        "lotus", "finetune", "neggrad_plus", "random_labels", "bad_teacher", "scrub", "ssd", "unsir", "salun",
-        "retrain",
+        "lotus", "margin_matching", "finetune", "neggrad_plus", "random_labels", "bad_teacher", "scrub", "ssd",
+        "unsir", "salun", "retrain",
     ]  # fmt: skip
     assert all(name_of(kind()) == name for name, kind in METHODS.items())
 

@@ -120,6 +120,17 @@ class TestAccuracies:
         assert trainer.run.teacher_accuracy("unseen") == known[0] and len(asked) == first
         assert trainer.run.student_accuracy("forget") == parts["forget"]["label"].count(9) / 60 != known[1]
 
+    def test_predictions_of_the_teacher_are_those_of_each_sample_in_order(self, make, parts, processor):
+        trainer = make(trained("resnet", processor), LoTUS())
+        for split in ("forget", "unseen"):
+            given = trainer.run.teacher_predictions(split)
+            pixels, labels = pixels_of(parts[split], processor)
+            with torch.no_grad():
+                expected = trainer.teacher(pixels).logits.numpy()
+            assert given.labels.tolist() == labels.tolist()
+            np.testing.assert_allclose(given.logits, expected, rtol=1e-4, atol=1e-4)
+            assert trainer.run.teacher_predictions(split) is given
+
     def test_the_student_is_left_in_its_mode_with_its_statistics(self, make):
         trainer = make("resnet")
         trainer.model.train()

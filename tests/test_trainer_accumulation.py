@@ -7,10 +7,13 @@ import torch
 from torch import nn
 
 import hf_lotus.methods.lotus
+import hf_lotus.methods.margin_matching
 import hf_lotus.methods.unsir
 from hf_lotus.methods import LoTUS, SalUn
 
 from .every_method import EVERY_METHOD, NOISY, build, options_of
+
+PERTURBING = (hf_lotus.methods.lotus, hf_lotus.methods.margin_matching)
 
 
 def checkered(self, run):
@@ -23,8 +26,9 @@ def checkered(self, run):
 
 @pytest.fixture
 def without_noise(monkeypatch):
-    """What LoTUS and UNSIR draw anew for every batch is the same for every sample."""
-    monkeypatch.setattr(hf_lotus.methods.lotus, "gumbel_perturbed", lambda logits, generator: logits)
+    """What LoTUS, margin matching and UNSIR draw anew for every batch is the same for every sample."""
+    for module in PERTURBING:
+        monkeypatch.setattr(module, "gumbel_perturbed", lambda logits, generator: logits)
     pattern = torch.linspace(-1, 1, 3 * 16 * 16).view(3, 16, 16)
     monkeypatch.setattr(hf_lotus.methods.unsir, "learn_noise", lambda objective, shape, *_: pattern.expand(shape))
     monkeypatch.setattr(SalUn, "mask", checkered)
@@ -90,8 +94,8 @@ def test_noise_is_drawn_anew_for_each_accumulated_batch(tmp_path, monkeypatch, n
     drawn = []
     perturb, learn = hf_lotus.methods.lotus.gumbel_perturbed, hf_lotus.methods.unsir.learn_noise
     seed = lambda generator: drawn.append(generator.initial_seed())  # noqa: E731
-    module = hf_lotus.methods.lotus
-    monkeypatch.setattr(module, "gumbel_perturbed", lambda logits, g: (seed(g), perturb(logits, g))[1])
+    for module in PERTURBING:
+        monkeypatch.setattr(module, "gumbel_perturbed", lambda logits, g: (seed(g), perturb(logits, g))[1])
     monkeypatch.setattr(hf_lotus.methods.unsir, "learn_noise", lambda *given: (seed(given[-1]), learn(*given))[1])
     trainer = trained_with(tmp_path, EVERY_METHOD[name], 8, 4, max_steps=3)
     assert len(drawn) == len(set(drawn)) == 12

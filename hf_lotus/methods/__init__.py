@@ -8,6 +8,7 @@ from hf_lotus.methods.bad_teacher import BadTeacher
 from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Round, Run, Task, UnlearningMethod, WeightEdit
 from hf_lotus.methods.finetune import Finetune
 from hf_lotus.methods.lotus import LoTUS
+from hf_lotus.methods.margin_matching import MarginMatching
 from hf_lotus.methods.neggrad_plus import NegGradPlus
 from hf_lotus.methods.random_labels import RandomLabels
 from hf_lotus.methods.retrain import Retrain
@@ -19,6 +20,7 @@ from hf_lotus.methods.unsir import UNSIR
 # The names that the command line and recipes use.
 METHODS: dict[str, type[UnlearningMethod]] = {
     "lotus": LoTUS,
+    "margin_matching": MarginMatching,
     "finetune": Finetune,
     "neggrad_plus": NegGradPlus,
     "random_labels": RandomLabels,
@@ -54,6 +56,7 @@ __all__ = [
     "GradientMethod",
     "LoTUS",
     "LossInputs",
+    "MarginMatching",
     "NegGradPlus",
     "RandomLabels",
     "Retrain",

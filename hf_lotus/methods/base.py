@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from hf_lotus.predictions import Predictions
 from hf_lotus.rounds import Pass, Streams
 
 # Families of convolutional models with BatchNorm, for which the papers train at higher rates than for transformers.
@@ -70,6 +71,9 @@ class Run(Protocol):
 
     def teacher_accuracy(self, split: str, like: str | None = None) -> float:
         """The same of the teacher, measured once; with each class weighted as in the split `like`, if given."""
+
+    def teacher_predictions(self, split: str) -> Predictions:
+        """The labels and logits of the teacher on "forget" or "unseen", in the split's order, on every rank; kept."""
 
     def example(self, split: str) -> dict[str, Tensor]:
         """The model inputs of the first batch of a split, the same on every rank."""
@@ -134,6 +138,13 @@ class Round:
 
     values: Mapping[str, float] = field(default_factory=dict)
     stop: bool = False
+
+
+def lotus_arguments(task: Task) -> dict[str, object]:
+    """The LoTUS paper's: 10 rounds at 1e-4 for ResNets, 3 rounds at 1e-6 and batches of 32 for transformers."""
+    if task.is_batch_norm_model:
+        return {"learning_rate": 1e-4, "num_train_epochs": 10, "per_device_train_batch_size": 128}
+    return {"learning_rate": 1e-6, "num_train_epochs": 3, "per_device_train_batch_size": 32}
 
 
 class UnlearningMethod(ABC):  # noqa: B024 - its two kinds have the abstract methods

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_lotus.functional import gumbel_perturbed, soft_cross_entropy
-from hf_lotus.methods.base import GradientMethod, LossInputs, Round, Run, Task
+from hf_lotus.methods.base import GradientMethod, LossInputs, Round, Run, Task, lotus_arguments
 from hf_lotus.rounds import Streams
 
 
@@ -76,7 +76,5 @@ class LoTUS(GradientMethod):
         return soft_cross_entropy(inputs.logits, targets)
 
     def default_arguments(self, task: Task) -> dict[str, object]:
-        """The paper's: 10 rounds at 1e-4 for ResNets, 3 rounds at 1e-6 and batches of 32 for transformers."""
-        if task.is_batch_norm_model:
-            return {"learning_rate": 1e-4, "num_train_epochs": 10, "per_device_train_batch_size": 128}
-        return {"learning_rate": 1e-6, "num_train_epochs": 3, "per_device_train_batch_size": 32}
+        """The paper's."""
+        return lotus_arguments(task)

@@ -1,0 +1,143 @@
+"""Margins of a classifier, the map that gives one sample's margins the distribution of another's, and calibration.
+
+The arithmetic of margin matching (docs/margin_matching.md): arrays in, numbers out, float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import softmax
+from scipy.stats import rankdata
+
+# A calibrating temperature is looked for within these; a set that is classified without error has none above zero.
+TEMPERATURES = (0.25, 4.0)
+
+
+def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How far the true class's logit is above the highest other one; negative where the sample is misclassified.
+
+    Args:
+        logits: shape (samples, classes), two classes or more.
+        labels: true classes, shape (samples,).
+
+    Returns:
+        shape (samples,), float64.
+    """
+    others = np.array(logits, dtype=np.float64)
+    rows = np.arange(len(labels))
+    own = others[rows, labels]
+    others[rows, labels] = -np.inf
+    return own - others.max(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class QuantileMap:
+    """The monotone map from one sample's quantiles to another's: optimal transport in one dimension.
+
+    Between the values that it was fitted to it is linear, beyond them constant, so that its image lies within the
+    target's range.
+
+    Attributes:
+        knots: the distinct source values, rising, shape (knots,).
+        images: where they go, never falling, shape (knots,).
+    """
+
+    knots: np.ndarray
+    images: np.ndarray
+
+    @classmethod
+    def fit(cls, source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> QuantileMap:
+        """The map of the source's empirical quantiles onto the target's.
+
+        The i-th of n values stands at probability (i − ½)/n, and values between two of the target are interpolated
+        (Hazen's rule). Equal source values share their mean rank, and so have one image. A sample is mapped onto
+        itself, and onto itself with every value repeated, exactly.
+
+        Args:
+            source: shape (samples,), not empty.
+            target: shape (others,), not empty.
+            weights: of the target's values, above 0; equal ones if None.
+        """
+        order = np.argsort(target, kind="stable")
+        weights = np.ones(len(target)) if weights is None else np.asarray(weights, dtype=np.float64)[order]
+        total = weights.sum()
+        middles = np.cumsum(weights) - weights / 2
+        # Multiplied before it is divided, so that samples of one size meet at the very same numbers.
+        places = (rankdata(source) - 0.5) * total / len(source)
+        images = np.interp(places, middles, np.asarray(target, dtype=np.float64)[order])
+        knots, first = np.unique(source, return_index=True)
+        # Interpolation rounds; what never falls in exact numbers shall not here.
+        return cls(knots.astype(np.float64), np.maximum.accumulate(images[first]))
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """The images of values, shape (values,)."""
+        return np.interp(values, self.knots, self.images)
+
+
+def matched_margins(
+    forget: np.ndarray, forget_labels: np.ndarray, unseen: np.ndarray, unseen_labels: np.ndarray, pool_below: int
+) -> np.ndarray:
+    """What each forget sample's margin would be if it stood among the unseen samples of its class as it stands now.
+
+    Every class has a map of its own, from its forget samples' quantiles to its unseen samples', and there is one for
+    all classes together, with each class's unseen samples weighted as the class is in the forget set. Where a class
+    has n samples on its scarcer side, its map is ``λ · own + (1 − λ) · pooled`` with ``λ = min(n / pool_below, 1)``.
+
+    Args:
+        forget: margins of the forget samples, shape (samples,).
+        forget_labels: their classes, shape (samples,).
+        unseen: margins of the unseen samples, shape (others,).
+        unseen_labels: their classes, shape (others,).
+        pool_below: from how many samples on a class depends on no other.
+
+    Returns:
+        shape (samples,), float64; never falling within a class.
+
+    Raises:
+        ValueError: if no unseen sample has the class of a forget sample.
+    """
+    common = np.intersect1d(forget_labels, unseen_labels)
+    if not len(common):
+        shown = ", ".join(map(str, np.unique(forget_labels)[:5].tolist()))
+        raise ValueError(
+            f"The unseen set has no sample of any class of the forget set ({shown}). Give unseen data of these "
+            "classes: it tells how sure the model is of them where it was not trained."
+        )
+    size = int(max(forget_labels.max(), unseen_labels.max())) + 1
+    have, want = (np.bincount(labels, minlength=size) for labels in (unseen_labels, forget_labels))
+    shared, others = np.isin(forget_labels, common), np.isin(unseen_labels, common)
+    weights = (want / np.maximum(have, 1))[unseen_labels[others]]
+    matched = QuantileMap.fit(forget[shared], unseen[others], weights)(forget)
+    for label in common:
+        mine = forget_labels == label
+        own = QuantileMap.fit(forget[mine], unseen[unseen_labels == label])(forget[mine])
+        share = min(have[label], want[label]) / pool_below
+        matched[mine] = own if share >= 1 else matched[mine] + share * (own - matched[mine])
+    return matched
+
+
+def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature that calibrates: the T that makes ``−log softmax(logits / T)`` of the labels least on average.
+
+    (Guo et al., arXiv:1706.04599.) In 1/T the average is convex, with the slope "mean logit expected at T, minus
+    mean logit of the labels", so its zero is the one minimum; without one within `TEMPERATURES`, the nearer end.
+
+    Args:
+        logits: shape (samples, classes).
+        labels: shape (samples,).
+    """
+    logits = np.asarray(logits, dtype=np.float64)
+    attained = logits[np.arange(len(labels)), labels].mean()
+
+    def slope(inverse: float) -> float:
+        return (softmax(inverse * logits, axis=1) * logits).sum(axis=1).mean() - attained
+
+    low, high = sorted(1 / t for t in TEMPERATURES)
+    if slope(low) >= 0:
+        return 1 / low
+    if slope(high) <= 0:
+        return 1 / high
+    return 1 / brentq(slope, low, high)
