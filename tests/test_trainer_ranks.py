@@ -115,6 +115,14 @@ def test_scrub_resumed_on_two_ranks_ends_with_the_same_bits(ranks, records, step
     assert records["whole"]["rounds"] == records[f"resumed {step}"]["rounds"]
 
 
+def test_both_ranks_stop_after_the_same_round_and_end_with_the_best(ranks, records):
+    record = records["chosen"]
+    best = record["gaps"].index(min(record["gaps"]))
+    assert len(record["gaps"]) == min(best + 2, 8)
+    assert record["left"] == pytest.approx(min(record["gaps"]), abs=1e-12)
+    assert equal(*of_ranks(ranks, "chosen"))
+
+
 def test_what_is_measured_on_two_ranks_is_the_model_that_is_saved(ranks, parts, processor):
     """Each rank's BatchNorm has statistics of its own, and only the first rank's are saved."""
     saved = ResNetForImageClassification.from_pretrained(ranks / "model")

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from hf_lotus.methods import SSD, Finetune, LoTUS, SalUn
+from hf_lotus.methods import SSD, Finetune, LoTUS, MarginMatching, SalUn
 
-from .every_method import EVERY_METHOD, SHORT_SCRUB, SaveAt, build, options_of
+from .conftest import divided
+from .every_method import EVERY_METHOD, SHORT_SCRUB, SaveAt, build, kept_scans, options_of
 
 # Half the batch of the one process that the tests compare with.
 BATCH = 16
@@ -59,6 +60,13 @@ def main(folder: Path) -> None:
         again = build(folder / "resume", SHORT_SCRUB, **arguments)
         checkpoint = str(folder / "resume" / f"checkpoint-{step}")
         records[f"resumed {step}"] = trained(folder, f"resumed {step}", again, resume_from_checkpoint=checkpoint)
+
+    choice = {"early_stopping_patience": 1, "save_strategy": "epoch", "num_train_epochs": 8, "learning_rate": 0.1}
+    test = {"eval_dataset": divided(kept_scans())["test"]}
+    chosen = build(folder / "chosen", MarginMatching(), options=test, **batch, **choice)
+    records["chosen"] = trained(folder, "chosen", chosen)
+    gaps = [entry["eval_retrain_free_gap"] for entry in chosen.state.log_history if "eval_retrain_free_gap" in entry]
+    records["chosen"] |= {"gaps": gaps, "left": chosen.evaluate()["eval_retrain_free_gap"]}
 
     measured = build(out, LoTUS(stop_margin=2.0), "resnet", **batch)
     measured.train()
