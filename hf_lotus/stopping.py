@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback
+from transformers import TrainerCallback
 
 from hf_lotus.arguments import RETRAIN_FREE_GAP, UnlearningArguments
 
@@ -17,9 +17,33 @@ _OTHERWISE = (
 )
 
 
+class Patience(TrainerCallback):
+    """Stop a run after so many measurements without a better one.
+
+    It counts them in the log, which every checkpoint has: a run that is resumed stops where the whole one does, where
+    transformers' `EarlyStoppingCallback` begins to count anew.
+
+    Args:
+        rounds: how many.
+    """
+
+    def __init__(self, rounds: int):
+        self.rounds = rounds
+
+    def on_evaluate(self, args, state, control, **kwargs) -> None:
+        """Stop if the best measurement so far lies as far back as the patience reaches."""
+        name = f"eval_{args.chosen_by}"
+        values = [entry[name] for entry in state.log_history if name in entry]
+        if not values:
+            return  # what was measured is a data set of the user's
+        best = max(values) if args.greater_is_better else min(values)
+        if len(values) - 1 - values.index(best) >= self.rounds:
+            control.should_training_stop = True
+
+
 def stopping_callbacks(
     arguments: UnlearningArguments, splits: Mapping[str, Dataset | None], class_wise: bool
-) -> list[EarlyStoppingCallback]:
+) -> list[TrainerCallback]:
     """What stops a run where `early_stopping_patience` is given; checks first that a round can be chosen.
 
     Args:
@@ -49,4 +73,4 @@ def stopping_callbacks(
             "`hf-lotus compare` saves none, so that its methods take all their rounds."
         )
     patience = arguments.early_stopping_patience
-    return [] if patience is None else [EarlyStoppingCallback(early_stopping_patience=patience)]
+    return [] if patience is None else [Patience(patience)]

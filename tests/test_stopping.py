@@ -103,6 +103,26 @@ class TestTheShortWay:
         assert gaps(stopped) == gaps(whole)[:taken]
         assert stopped.evaluate()[GAP] == pytest.approx(gaps(whole)[best], abs=1e-12)
 
+    def test_a_resumed_run_has_no_more_patience_than_one_that_was_not_broken_off(self, tmp_path):
+        arguments = {"num_train_epochs": 8, "learning_rate": 0.1, "save_strategy": "epoch", "save_total_limit": 20}
+        whole = with_test(tmp_path, SCRUB(alpha=0.5), early_stopping_patience=2, **arguments)
+        whole.train()
+        best, taken = chosen_by_hand(gaps(whole), 2)
+        assert best + 2 < taken < 8  # resumed after a round that was not better, and stopped after the next
+        steps = sorted(int(path.name.split("-")[1]) for path in tmp_path.glob("checkpoint-*"))
+        resumed = with_test(tmp_path, SCRUB(alpha=0.5), early_stopping_patience=2, **arguments)
+        resumed.train(str(tmp_path / f"checkpoint-{steps[best + 1]}"))
+        assert gaps(resumed) == gaps(whole)
+        assert resumed.state.global_step == whole.state.global_step
+        assert equal(weights(resumed.model), weights(whole.model))
+
+    def test_measuring_another_data_set_stops_nothing(self, tmp_path):
+        trainer = with_test(tmp_path, Finetune(), **CHOOSE)
+        trainer.evaluate(divided(kept_scans())["test"])
+        trainer.train()
+        trainer.evaluate(divided(kept_scans())["test"])
+        assert len(gaps(trainer)) == 2
+
     def test_a_metric_and_a_direction_that_are_given_are_kept(self, tmp_path):
         given = {"metric_for_best_model": "eval_test_accuracy", "early_stopping_patience": 1, "use_cpu": True}
         assert UnlearningArguments(str(tmp_path), **given).greater_is_better is True
