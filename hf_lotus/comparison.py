@@ -21,6 +21,7 @@ from transformers.utils import logging
 
 from hf_lotus.arguments import UnlearningArguments
 from hf_lotus.batches import read_dataset_labels
+from hf_lotus.digests import weights_digest
 from hf_lotus.methods import Retrain, UnlearningMethod, describe
 from hf_lotus.ready_splits import ready_splits
 from hf_lotus.results import ModelResult, UnlearningResult, provenance, write_whole
@@ -107,7 +108,7 @@ class Comparison:
         retrain_seconds = None
         for contender in retrains.values():
             retrain_seconds = self._retrain(contender)
-        retrained = None if self.retrain_model is None else _weights_digest(self.retrain_model)
+        retrained = None if self.retrain_model is None else weights_digest(self.retrain_model)
         evaluator = None
         rows = {}
         for name, contender in others.items():
@@ -184,20 +185,13 @@ class Comparison:
     @cached_property
     def _given(self) -> str:
         """A digest of the model and the data, which are every row's."""
-        digest = hashlib.sha256(_weights_digest(self.model).encode())
+        digest = hashlib.sha256(weights_digest(self.model).encode())
         for dataset in self.splits.values():
             if dataset is not None:
                 digest.update(read_dataset_labels(dataset).numpy().tobytes())
                 fingerprint = getattr(getattr(dataset, "images", dataset), "_fingerprint", "")
                 digest.update(str(fingerprint).encode())
         return digest.hexdigest()
-
-
-def _weights_digest(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _kept(path: Path, key: str) -> dict | None:

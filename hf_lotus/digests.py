@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections import Counter
 from collections.abc import Sequence
@@ -15,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
+from torch import nn
 from tqdm.auto import tqdm
 
 from hf_lotus.columns import LABEL_NAMES, find_image_column
 from hf_lotus.duplicates import content_digests
+from hf_lotus.private_files import write_private
 
 SALT_BYTES = 32
 # Each kind of hash begins differently, so that none can stand for another.
@@ -70,17 +71,8 @@ class Salt:
         path = Path(path)
         if path.exists():
             return cls.read(path)
-        salt, unfinished = cls.new(), path.with_name(path.name + ".part")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.unlink(missing_ok=True)
-        try:
-            with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(salt.value.hex() + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        salt = cls.new()
+        write_private(path, salt.value.hex() + "\n")
         return salt
 
     @property
@@ -220,6 +212,14 @@ def find_rows(digests: Sequence[str], wanted: Sequence[str]) -> tuple[np.ndarray
             missing[digest] -= 1
             rows.append(row)
     return np.asarray(rows, dtype=np.int64), missing.total()
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 of a model's parameters and buffers, with their names."""
+    sha = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        sha.update(name.encode() + value.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
 
 
 def file_digest(path: str | Path) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -174,11 +175,15 @@ def _entropies(predictions: Mapping[str, Predictions], *splits: str) -> np.ndarr
     return np.concatenate([np.empty(0), *(predictions[split].entropy for split in splits if split in predictions)])
 
 
-def _forget_member_rate(predictions: Mapping[str, Predictions]) -> float | None:
+def entropy_attack(predictions: Mapping[str, Predictions]) -> LogisticRegression | None:
+    """The membership attack on a model, trained on its retain against its unseen and test set; None without those."""
     non_members = _entropies(predictions, "unseen", "test")
-    if not len(non_members):
-        return None
-    return member_rate(fit_attack(predictions["retain"].entropy, non_members), predictions["forget"].entropy)
+    return fit_attack(predictions["retain"].entropy, non_members) if len(non_members) else None
+
+
+def _forget_member_rate(predictions: Mapping[str, Predictions]) -> float | None:
+    attack = entropy_attack(predictions)
+    return None if attack is None else member_rate(attack, predictions["forget"].entropy)
 
 
 def _unseen_member_rate(predictions: Mapping[str, Predictions]) -> float | None:

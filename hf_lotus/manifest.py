@@ -32,7 +32,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from hf_lotus.columns import find_label_column, read_labels
-from hf_lotus.digests import Salt, digest_samples, file_digest
+from hf_lotus.digests import Salt, digest_samples, file_digest, merkle_root
 from hf_lotus.results import Controls, ModelResult, UnlearningResult, write_whole
 from hf_lotus.sources import dataset_source, source
 from hf_lotus.splits import ForgetRetainSplit
@@ -69,7 +69,7 @@ class ForgetSetRecord:
         results: name of the model, the rows of the table, controls, notes and sizes of the sets; None if unmeasured.
         weights: file name → SHA-256.
         status: "finished", or "in progress" for weights that are pushed during training.
-        requests: ids of the deletion requests that were served. They are published.
+        requests: ids of the deletion requests that were served, all since the first. They are published.
         previous: `digest` of the record before this one, where the model had been made to forget before.
         created: when it was written: UTC, ISO 8601.
     """
@@ -180,6 +180,37 @@ class ForgetSetRecord:
             dataset=origin,
             row_numbers=split.forget_rows.tolist() if open_rows else None,
             **what,
+        )
+
+    def following(self, previous: ForgetSetRecord) -> ForgetSetRecord:
+        """The record of a model that forgot more, after another record's: of all that it was ever made to forget.
+
+        Whoever asked earlier finds their samples in the record of every later model too.
+
+        Args:
+            previous: the record of the model that this one was made from.
+
+        Raises:
+            ValueError: if the two do not tell of their samples by the same salt and in the same way.
+        """
+        ways = [d and (d["algorithm"], d["content"], d["salt_commitment"]) for d in (self.digests, previous.digests)]
+        if None in ways or ways[0] != ways[1]:
+            raise ValueError("A record can only follow one whose digests were made with the same salt.")
+        listed = sorted([*previous.digests["samples"], *self.digests["samples"]])
+        counts, names = Counter(), {}
+        for entry in [*(previous.class_histogram or ()), *(self.class_histogram or ())]:
+            counts[entry["label"]] += entry["rows"]
+            names[entry["label"]] = entry["name"]
+        told = previous.class_histogram is not None and self.class_histogram is not None
+        histogram = [{"label": label, "name": names[label], "rows": rows} for label, rows in sorted(counts.items())]
+        return replace(
+            self,
+            rows=previous.rows + self.rows,
+            digests={**self.digests, "merkle_root": merkle_root(listed), "samples": listed},
+            class_histogram=histogram if told else None,
+            row_numbers=None,  # the data set may have changed since
+            requests=[*previous.requests, *self.requests],
+            previous=previous.digest,
         )
 
     @property

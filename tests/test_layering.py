@@ -18,7 +18,7 @@ LAYERS = [
     {"figures"},
     {"model_card", "verification", "hub", "deletion_requests", "request_history", "request_inbox"},
     {"arguments", "teacher", "run", "round_trainer", "weight_mask", "round_control", "publishing", "trainer"}
-    | {"stopping", "comparison"},
+    | {"stopping", "comparison", "checkpoints", "run_identity", "checkpointing", "sharding"},
     {"cli"},
 ]
 # Within layer 1 and 2 the order is this one: a room imports only from rooms before it.

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 import jsonschema
 import pytest
-from datasets import load_dataset
+from datasets import concatenate_datasets, load_dataset
 
 from hf_lotus import ForgetRetainSplit, ForgetSetRecord, Salt
 from hf_lotus.digests import merkle_root, salted_digests, sample_contents
@@ -178,3 +178,33 @@ def test_digests_of_weights_and_the_place_of_the_salt(tmp_path):
         (folder / name).write_text(name)
     assert list(weight_digests(folder)) == ["model-00001-of-00002.safetensors", "model.safetensors.index.json"]
     assert salt_path(folder) == tmp_path / "out.forget_set.salt"
+
+
+class TestFollowing:
+    def records(self, digits, **second):
+        salt = Salt(bytes(32))
+        classes = dict(enumerate(digits.features["label"].names))
+        parts = digits.select(range(0, 60, 3)), digits.select(range(1, 60, 3))
+        first, then = (
+            ForgetSetRecord.of(part, part["label"], salt, class_names=classes, requests=[name], **what)
+            for part, name, what in zip(parts, ("one", "two"), ({}, second), strict=True)
+        )
+        both = concatenate_datasets(list(parts))
+        return first, then, ForgetSetRecord.of(both, both["label"], salt, class_names=classes)
+
+    def test_it_is_the_record_of_all_samples_at_once(self, digits):
+        first, then, both = self.records(digits)
+        merged = then.following(first)
+        assert (merged.rows, merged.digests, merged.class_histogram) == (both.rows, both.digests, both.class_histogram)
+        assert merged.requests == ["one", "two"] and merged.previous == first.digest
+
+    def test_classes_that_one_keeps_back_are_told_by_neither(self, digits):
+        first, then, _ = self.records(digits, class_histogram=False)
+        assert then.following(first).class_histogram is None and first.following(then).class_histogram is None
+
+    @pytest.mark.parametrize("salt", [None, Salt(bytes([1]) * 32)])
+    def test_of_another_salt_it_cannot_be(self, digits, salt):
+        first, _, _ = self.records(digits)
+        other = ForgetSetRecord.of(digits.select([0]), [0], salt)
+        with pytest.raises(ValueError, match="made with the same salt"):
+            other.following(first)

@@ -50,13 +50,21 @@ def run(command, folder, **variables):
 
 
 def test_the_commands(folder, digits):
-    """In the order of the README: unlearn, measure and compare; publish to a Hub on this machine, and verify."""
+    """In the README's order: unlearn, measure, compare; publish to a Hub on this machine, verify; serve requests."""
     written = [shlex.split(line) for line in commands() if line.startswith("hf-lotus")]
-    assert [words[1] for words in written] == ["unlearn", "evaluate", "compare", "push", *["verify"] * 3]
+    assert [words[1] for words in written] == [
+        "unlearn",
+        "evaluate",
+        "compare",
+        "push",
+        *["verify"] * 3,
+        *["request"] * 3,
+    ]
     for words in written[:3]:
         assert "| original" in run([sys.executable, "-m", "hf_lotus.cli.main", *words[1:]], folder)
     digits[0]["image"].save(folder / "picture.png")
     expected = ["is published", "the figures, measured again: needs", "ok      lotus: rf jsd", "the forget set"]
+    expected += ["Request ticket-118", "| ticket-118", "What was to be kept, by each model"]
     with HubServer() as hub:
         for words, printed in zip(written[3:], expected, strict=True):
             command = [sys.executable, "-m", "hf_lotus.cli.main", *words[1:]]

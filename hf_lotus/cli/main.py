@@ -14,6 +14,7 @@ COMMANDS = {
     "card": ("card", "write a model's card anew, from its record"),
     "push": ("push", "publish an unlearned model on the Hub, all of it in one commit"),
     "verify": ("verify", "check a published model against its record, its card and the data"),
+    "request": ("request", "keep a queue of deletion requests, and serve them: add, list, run"),
     "publish-metric": ("publish_metric", "publish RF-JSD, JSD or membership inference as a Hub Space"),
     "demo": ("demo", "the whole way on scikit-learn's digits, in a minute or two, without any download"),
 }

@@ -1,0 +1,127 @@
+"""`hf-lotus request`: keep a queue of deletion requests (`add`, `list`), and serve what is open (`run`)."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from transformers import HfArgumentParser
+
+from hf_lotus.deletion_requests import DeletionRequest, RequestQueue
+from hf_lotus.manifest import now
+from hf_lotus.request_inbox import receive, send
+from hf_lotus.results import markdown_table
+from hf_lotus.splits import read_rows
+
+_USAGE = """usage: hf-lotus request ACTION [options]
+
+actions:
+  add   add a deletion request to the queue
+  list  show the requests, and which of them are served
+  run   unlearn what is open, measure every request again, publish if asked
+
+hf-lotus request ACTION --help lists the options."""
+
+
+@dataclass
+class QueueArguments:
+    """Where the queue is."""
+
+    queue: str = field(default="requests", metadata={"help": "Folder of the queue. It is private: keep it so."})
+    queue_repo: str | None = field(
+        default=None,
+        metadata={
+            "help": "A private data set repository on the Hub where requests arrive: `add` sends the request there "
+            "instead of into the folder, `list` and `run` first copy what is new from there into the folder."
+        },
+    )
+
+
+@dataclass
+class AddArguments(QueueArguments):
+    """Which samples are to be forgotten."""
+
+    forget_rows: str | None = field(
+        default=None, metadata={"help": "The row numbers in this file (.json, .csv, or text, one a line)."}
+    )
+    forget_class: list[str] | None = field(
+        default=None, metadata={"nargs": "+", "help": "Whole classes, by name or number."}
+    )
+    forget_column: str | None = field(default=None, metadata={"help": "By the values of this column …"})
+    forget_values: list[str] | None = field(default=None, metadata={"nargs": "+", "help": "… namely these."})
+    id: str | None = field(
+        default=None,
+        metadata={"help": "What to call the request. It is published: name nobody in it. Default: date and a number."},
+    )
+    date: str | None = field(default=None, metadata={"help": "The day it is of, as YYYY-MM-DD. Default: today, UTC."})
+
+
+def run(argv: list[str]) -> int:
+    """Do what the first word says; return the exit status."""
+    actions = {"add": _add, "list": _list, "run": _run}
+    if not argv or argv[0] not in actions:
+        asked = bool(argv) and argv[0] in ("-h", "--help")
+        print(_USAGE, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
+    return actions[argv[0]](argv[1:])
+
+
+def _parse(argv: list[str], kind: type, action: str) -> object:
+    parser = HfArgumentParser(kind, prog=f"hf-lotus request {action}", allow_abbrev=False)
+    return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
+
+
+def _add(argv: list[str]) -> int:
+    arguments = _parse(argv, AddArguments, "add")
+    day = arguments.date or datetime.now(timezone.utc).date().isoformat()
+    request = DeletionRequest(arguments.id or DeletionRequest.new_id(day), day, _selector(arguments), now())
+    if arguments.queue_repo is not None:
+        send(request, arguments.queue_repo)
+    else:
+        RequestQueue(arguments.queue).add(request)
+    print(f"Request {request.id} ({request}) is in {arguments.queue_repo or arguments.queue}.")
+    return 0
+
+
+def _selector(arguments: AddArguments) -> dict[str, object]:
+    ways = {
+        "--forget_rows": arguments.forget_rows,
+        "--forget_class": arguments.forget_class,
+        "--forget_column and --forget_values": arguments.forget_column or arguments.forget_values,
+    }
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(f"Say what to forget by exactly one of {', '.join(ways)}; got {', '.join(given) or 'none'}.")
+    if arguments.forget_rows is not None:
+        # Read now: the file may be gone, or another, when the request is served.
+        return {"by": "rows", "rows": read_rows(arguments.forget_rows).tolist()}
+    if arguments.forget_class is not None:
+        return {"by": "class", "classes": arguments.forget_class}
+    if arguments.forget_column is None or arguments.forget_values is None:
+        raise ValueError("--forget_column and --forget_values go together.")
+    return {"by": "column", "column": arguments.forget_column, "values": arguments.forget_values}
+
+
+def _list(argv: list[str]) -> int:
+    arguments = _parse(argv, QueueArguments, "list")
+    queue = RequestQueue(arguments.queue)
+    if arguments.queue_repo is not None:
+        receive(queue, arguments.queue_repo)
+    else:
+        queue.require()
+    planned, rows = queue.planned(), []
+    for request in queue.requests():
+        run = planned.get(request.id)
+        status = "open" if run is None else f"run {run.number}" + ("" if run.is_done else ", not finished")
+        if run is not None and run.pushed is not None:
+            status += f", in {run.pushed['repo_id']}"
+        rows.append([request.id, request.date, str(request), status])
+    print(markdown_table(["Request", "Date", "Asks for", "Served by"], rows))
+    return 0
+
+
+def _run(argv: list[str]) -> int:
+    from hf_lotus.cli.request_run import serve  # with all that training needs
+
+    return serve(argv)
