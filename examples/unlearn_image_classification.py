@@ -50,12 +50,12 @@ def main() -> None:
     )
     trainer.train()
     result = trainer.compare()
-    trainer.save_model()
     if trainer.is_world_process_zero():
         print(result.to_markdown())
-        result.to_json(f"{args.output_dir}/results.json")
     if args.push_to_hub:
         trainer.push_to_hub()
+    else:
+        trainer.create_model_card()  # with the model, results.json, forget_set.json and a figure beside it
     trainer.end()
 
 

@@ -24,12 +24,11 @@ from hf_lotus.batches import read_dataset_labels
 from hf_lotus.digests import weights_digest
 from hf_lotus.methods import Retrain, UnlearningMethod, describe
 from hf_lotus.ready_splits import ready_splits
-from hf_lotus.results import ModelResult, UnlearningResult, provenance, write_whole
+from hf_lotus.results import CONTROL_ROWS, ORIGINAL, RETRAIN, ModelResult, UnlearningResult, provenance, write_whole
 from hf_lotus.trainer import UnlearningTrainer
 
 logger = logging.get_logger(__name__)
 
-RETRAIN = "retrain"
 _MEASURED = "measured.json"
 
 
@@ -101,7 +100,7 @@ class Comparison:
         others = {name: c for name, c in contenders.items() if name not in retrains}
         if len(retrains) + (self.retrain_model is not None) > 1:
             raise ValueError("There can be one retrained model: give it, or have one trained by one `retrain` row.")
-        if reserved := {"original", RETRAIN} & others.keys():
+        if reserved := set(CONTROL_ROWS) & others.keys():
             raise ValueError(f"{reserved.pop()!r} is the name of another row; call the method something else.")
         if not others:
             raise ValueError("There is nothing to compare: name at least one method besides retrain.")
@@ -121,7 +120,7 @@ class Comparison:
             del trainer
             gc.collect()
         yardstick = evaluator.yardstick
-        models = [yardstick.measure("original", yardstick.original), *rows.values()]
+        models = [yardstick.measure(ORIGINAL, yardstick.original), *rows.values()]
         if yardstick.retrained is not None:
             models.append(yardstick.measure(RETRAIN, yardstick.retrained, retrain_seconds))
         samples = {split: len(data) for split, data in self.splits.items() if data is not None}

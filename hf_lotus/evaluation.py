@@ -19,7 +19,7 @@ from hf_lotus.divergences import Null, RunningClassMeans, jensen_shannon, rf_jsd
 from hf_lotus.functional import reinitialized
 from hf_lotus.membership import fit_attack, held_out_member_rate, member_rate
 from hf_lotus.predictions import Predictions, predict
-from hf_lotus.results import Controls, ModelResult, UnlearningResult, provenance
+from hf_lotus.results import ORIGINAL, RETRAIN, Controls, ModelResult, UnlearningResult, provenance
 from hf_lotus.rounds import WEIGHTS, derived_seed
 
 # The retain set is by far the largest, and its metrics need only two numbers a sample.
@@ -112,7 +112,7 @@ class Yardstick:
     @cached_property
     def _gold_standard(self) -> ModelResult:
         """The retrained model's metrics, from which every gap is measured."""
-        return self._without_gaps("retrain", self.retrained, None)
+        return self._without_gaps(RETRAIN, self.retrained, None)
 
     @cached_property
     def _unseen_means(self) -> RunningClassMeans:
@@ -261,9 +261,9 @@ class Evaluator:
             **run: further provenance, as JSON values.
         """
         yardstick = self.yardstick
-        models = [yardstick.measure("original", yardstick.original)]
+        models = [yardstick.measure(ORIGINAL, yardstick.original)]
         models += [yardstick.measure(name, *measurement) for name, measurement in measured.items()]
         if yardstick.retrained is not None:
-            models.append(yardstick.measure("retrain", yardstick.retrained, retrain_seconds))
+            models.append(yardstick.measure(RETRAIN, yardstick.retrained, retrain_seconds))
         about = provenance(seed=self.seed, samples={split: len(data) for split, data in self.splits.items()}, **run)
         return UnlearningResult(tuple(models), yardstick.controls, yardstick.notes, about)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from hf_lotus.evaluation import Yardstick
 from hf_lotus.predictions import Predictions
+from hf_lotus.results import ORIGINAL, RETRAIN
 
 # Okabe and Ito's palette: told apart with any colour vision. Line styles tell them apart without colour.
 SPLIT_STYLES = {
@@ -72,7 +73,7 @@ def comparison_figure(
         predictions: its predictions, split → `Predictions`.
         path: where to write the figure.
     """
-    shown = {"original": yardstick.original, name: predictions}
+    shown = {ORIGINAL: yardstick.original, name: predictions}
     if yardstick.retrained is not None:
-        shown["retrain"] = yardstick.retrained
+        shown[RETRAIN] = yardstick.retrained
     entropy_figure(shown, path, "Entropy of the predictions: a forget curve should lie on the test curve")

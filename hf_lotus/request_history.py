@@ -18,9 +18,8 @@ from hf_lotus.deletion_requests import RequestRun
 from hf_lotus.evaluation import Evaluator, entropy_attack
 from hf_lotus.membership import member_rate
 from hf_lotus.predictions import Predictions
-from hf_lotus.results import markdown_table, number, plain
+from hf_lotus.results import ORIGINAL, markdown_table, number, plain
 
-ORIGINAL = "original"
 _SPLITS = ("retain", "test", "unseen")
 # More lines than there are colours to tell apart are drawn as one crowd, with its mean.
 _MOST_LINES = 7

@@ -17,6 +17,9 @@ import torch
 
 FORMAT_VERSION = 1
 LIBRARIES = ("hf-lotus", "torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn")
+# Rows of every table that no method may be named after.
+ORIGINAL, RETRAIN = "original", "retrain"
+CONTROL_ROWS = (ORIGINAL, RETRAIN)
 # Characters that Markdown reads as marks: these anywhere, the last two unless letters or digits stand on both sides.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$#]|(?<!\w)[_-]|[_-](?!\w)")
 # Flags whose values are nobody else's: secrets, and the people whose data is to be forgotten.

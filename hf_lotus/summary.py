@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean, stdev
 
-from hf_lotus.results import COLUMNS, REFERENCE_ROW, UnlearningResult, markdown_table, number, plain
-
-_CONTROL_ROWS = ("original", "retrain")
+from hf_lotus.results import (
+    COLUMNS,
+    CONTROL_ROWS,
+    ORIGINAL,
+    REFERENCE_ROW,
+    RETRAIN,
+    UnlearningResult,
+    markdown_table,
+    number,
+    plain,
+)
 
 
 def summarize(results: Sequence[UnlearningResult]) -> str:
@@ -57,12 +65,12 @@ def _target(result: UnlearningResult, metric: str, control: str | None) -> float
     models = {model.name: model for model in result.models}
     if metric in ("seconds", "retrain_free_gap"):
         return 0.0
-    if "retrain" in models:
-        return getattr(models["retrain"], metric)
+    if RETRAIN in models:
+        return getattr(models[RETRAIN], metric)
     if control is not None and getattr(result.controls, control) is not None:
         return getattr(result.controls, control)
     if metric in ("retain_accuracy", "unseen_accuracy", "test_accuracy"):
-        return getattr(models["original"], metric)
+        return getattr(models[ORIGINAL], metric)
     return 0.0 if metric == "rf_jsd_z" else None
 
 
@@ -71,7 +79,7 @@ def _marks(results: Sequence[UnlearningResult], metric: str, control: str | None
     distances = {}
     for row, model in enumerate(results[0].models):
         pairs = [(_values(result, metric)[row], _target(result, metric, control)) for result in results]
-        if model.name not in _CONTROL_ROWS and all(None not in pair for pair in pairs):
+        if model.name not in CONTROL_ROWS and all(None not in pair for pair in pairs):
             distances[model.name] = mean(abs(value - target) for value, target in pairs)
     ranks = sorted(set(distances.values()))
     if len(distances) < 2 or len(ranks) < 2:

@@ -9,7 +9,7 @@ from transformers import HfArgumentParser
 
 from hf_lotus.manifest import RECORD, ForgetSetRecord, weight_digests
 from hf_lotus.model_card import CARD, write_model_card
-from hf_lotus.results import UnlearningResult
+from hf_lotus.results import CONTROL_ROWS, ORIGINAL, UnlearningResult
 from hf_lotus.verification import RESULTS
 
 
@@ -36,7 +36,7 @@ def run(argv: list[str]) -> int:
         result, name = record.result, str((record.results or record.method).get("name", "unlearned"))
     elif (folder / RESULTS).is_file():
         record, result = None, UnlearningResult.from_json(folder / RESULTS)
-        name = next((row.name for row in result.models if row.name not in ("original", "retrain")), "original")
+        name = next((row.name for row in result.models if row.name not in CONTROL_ROWS), ORIGINAL)
     else:
         raise ValueError(f"{folder} has neither {RECORD} nor {RESULTS} to write a card from.")
     write_model_card(folder, result, name, record, **vars(arguments))

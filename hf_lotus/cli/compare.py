@@ -12,9 +12,9 @@ from hf_lotus.cli.method_flags import read_entry
 from hf_lotus.cli.models import ModelArguments, load_model, load_processor
 from hf_lotus.cli.parsing import parse
 from hf_lotus.columns import nearest
-from hf_lotus.comparison import RETRAIN, Comparison, Contender
+from hf_lotus.comparison import Comparison, Contender
 from hf_lotus.methods import METHODS
-from hf_lotus.results import ModelResult, UnlearningResult, write_whole
+from hf_lotus.results import RETRAIN, ModelResult, UnlearningResult, write_whole
 from hf_lotus.summary import summarize
 
 ALL = "all"

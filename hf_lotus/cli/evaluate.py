@@ -13,6 +13,7 @@ from hf_lotus.cli.outputs import write_outputs
 from hf_lotus.cli.parsing import parse
 from hf_lotus.evaluation import Evaluator
 from hf_lotus.ready_splits import ready_splits
+from hf_lotus.results import CONTROL_ROWS
 
 
 @dataclass
@@ -32,7 +33,7 @@ class EvaluateArguments:
 def run(argv: list[str]) -> int:
     """Parse, measure, write; return the exit status."""
     arguments, data_arguments = parse(argv, [EvaluateArguments, DataArguments], "evaluate")
-    if arguments.name in ("original", "retrain"):
+    if arguments.name in CONTROL_ROWS:
         raise ValueError(
             f"--name {arguments.name} is the name of another row; call the unlearned model something else."
         )
