@@ -149,6 +149,7 @@ class RoundControl(TrainerCallback):
             return
         if distance < min(self._distances().values(), default=float("inf")):
             self.trainer.save_model(self._best_folder, _internal_call=True)
+            self.trainer.mark(self._best_folder, after_round=index)
         self.trainer.log({"after_round": index, "distance": distance})
 
     def rewind(self) -> None:
@@ -163,5 +164,5 @@ class RoundControl(TrainerCallback):
         best = min(distances, key=distances.get)  # the first of equal ones
         # Where Trainer has chosen a round too, its choice is what the model holds now.
         if best + 1 != self.trainer.state.epoch or self.trainer.args.load_best_model_at_end:
-            self.trainer.load_weights(self._best_folder)
+            self.trainer.load_marked(self._best_folder, after_round=best)
         self.trainer.log({"rewound_to_round": best, "distance": distances[best]})

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import torch
 from accelerate.data_loader import prepare_data_loader
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedModel, Trainer
+from transformers import Trainer
 
 from hf_lotus.arguments import UnlearningArguments
 from hf_lotus.batches import FORGET_FLAG, POSITION
@@ -20,7 +20,7 @@ from hf_lotus.round_batches import RoundBatches
 
 
 class RoundTrainer(Trainer):
-    """The part of `UnlearningTrainer` that knows about steps, batches and checkpoints, and not about unlearning.
+    """The part of `UnlearningTrainer` that knows about steps and batches, and not about unlearning.
 
     `Trainer` takes every epoch for as long as the first; here each round has the length that its passes give it, in
     the schedule and on a resume too.
@@ -127,33 +127,6 @@ class RoundTrainer(Trainer):
     def _is_counted(self, positions: Tensor) -> Tensor:
         """False for samples that are repeated to give every rank batches of one size."""
         return positions < len(self.train_dataset)
-
-    # ---- checkpoints ----
-
-    def load_weights(self, folder: str) -> None:
-        """Load the weights that `save_model` wrote."""
-        self._load_from_checkpoint(folder)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if not self._load_pretrained(resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self) -> None:
-        if not self._load_pretrained(self.state.best_model_checkpoint):
-            super()._load_best_model()
-
-    def _load_pretrained(self, folder: str) -> bool:
-        """Load weights the way `from_pretrained` does, where the model has one.
-
-        `Trainer` matches the saved names against the module's own without renaming, and for ViT-family models most
-        do not match, which it only warns of.
-        """
-        model = self.accelerator.unwrap_model(self.model)
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if sharded or not isinstance(model, PreTrainedModel) or hasattr(model, "peft_config"):
-            return False
-        model.load_state_dict(type(model).from_pretrained(folder, dtype=model.dtype).state_dict())
-        return True
 
 
 def scale_by_round(scheduler: LRScheduler, scale: Callable[[int], float]) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, get_last_checkpoint, speed_metrics
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, speed_metrics
 from transformers.utils import logging
 
 from hf_lotus.arguments import UnlearningArguments
@@ -25,6 +25,7 @@ from hf_lotus.batches import (
     model_inputs,
     read_dataset_labels,
 )
+from hf_lotus.checkpointing import Checkpointing
 from hf_lotus.checks import check_models, require_unseen
 from hf_lotus.evaluation import Evaluator
 from hf_lotus.images import Augmentation, ReadyImages, ready
@@ -56,7 +57,7 @@ from hf_lotus.weight_mask import WeightMask
 logger = logging.get_logger(__name__)
 
 
-class UnlearningTrainer(Publishing, RoundTrainer):
+class UnlearningTrainer(Publishing, Checkpointing, RoundTrainer):
     """A `Trainer` that unlearns: makes a trained classifier forget some of its training data.
 
     A frozen copy of the model (the teacher) is taken when the trainer is made. One epoch is one round of the method.
@@ -90,7 +91,6 @@ class UnlearningTrainer(Publishing, RoundTrainer):
 
     unlearning_seconds: float | None = None
     weight_mask: WeightMask | None = None
-    _evaluation_seconds = 0.0
     _batch_id = (-1, 0)
     _state: object = None
     _evaluated: Dataset | None = None
@@ -193,38 +193,33 @@ class UnlearningTrainer(Publishing, RoundTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs) -> TrainOutput:
         """Unlearn. As `Trainer.train`; takes no step where the method edits weights, or stops before it begins."""
-        started, self._evaluation_seconds, self.measured = time.perf_counter(), 0.0, None
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
-        if isinstance(resume_from_checkpoint, (str, os.PathLike)) and not os.path.isdir(resume_from_checkpoint):
-            raise ValueError(
-                f"There is no checkpoint folder {str(resume_from_checkpoint)!r} to resume from. Give a folder, or "
-                "True for the last one in output_dir."
-            )
+        self.measured = None
+        checkpoint = self.begin(resume_from_checkpoint)
         if isinstance(self.method, WeightEdit):
-            output = self._edit(resume_from_checkpoint)
+            output = self._edit(checkpoint)
         else:
-            output = self._take_rounds(resume_from_checkpoint, *args, **kwargs)
-        self.unlearning_seconds = time.perf_counter() - started - self._evaluation_seconds
+            output = self._take_rounds(checkpoint, *args, **kwargs)
+        self.unlearning_seconds = self.seconds_so_far
         return output
 
-    def _edit(self, resume_from_checkpoint: str | bool | None) -> TrainOutput:
+    def _edit(self, checkpoint: str | None) -> TrainOutput:
         """Edit the weights, once: a checkpoint holds weights that have been edited."""
         started, folder = time.time(), os.path.join(self.args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-0")
-        if isinstance(resume_from_checkpoint, (str, os.PathLike)):
-            self._load_from_checkpoint(resume_from_checkpoint)
+        if checkpoint is not None:
+            self._load_from_checkpoint(checkpoint)
         else:
             self.log(self.method.edit(self.run))
             if self.args.save_strategy != "no":
                 self.save_model(folder, _internal_call=True)
+                self.mark(folder)  # last: by its mark the checkpoint is known to be whole
         return TrainOutput(0, 0.0, speed_metrics("train", started))
 
-    def _take_rounds(self, resume_from_checkpoint: str | bool | None, *args, **kwargs) -> TrainOutput:
+    def _take_rounds(self, checkpoint: str | None, *args, **kwargs) -> TrainOutput:
         self._state = self.method.prepare(self.run)
-        if isinstance(resume_from_checkpoint, (str, os.PathLike)):
-            stopped = self._rounds.take_over(resume_from_checkpoint)
+        if checkpoint is not None:
+            stopped = self._rounds.take_over(checkpoint)
             if stopped:
-                self._load_from_checkpoint(resume_from_checkpoint)
+                self._load_stopped(checkpoint)
         else:
             stopped = self._rounds.decide_first()
         if stopped:
@@ -237,7 +232,7 @@ class UnlearningTrainer(Publishing, RoundTrainer):
             mask = self.method.mask(self.run)
             self.weight_mask = WeightMask(self.run.student, mask, self.teacher) if mask is not None else None
             try:
-                output = super().train(resume_from_checkpoint, *args, **kwargs)
+                output = super().train(checkpoint, *args, **kwargs)
             finally:
                 if self.weight_mask is not None:
                     self.weight_mask.remove()
