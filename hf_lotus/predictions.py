@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from hf_lotus.batches import Collator, class_logits, model_columns, model_inputs
@@ -112,10 +112,10 @@ def predict(
     device = next(model.parameters()).device
     finish = getattr(dataset, "finish", None)
     ranks, rank = (accelerator.num_processes, accelerator.process_index) if accelerator is not None else (1, 0)
-    bounds = [len(dataset) * r // ranks for r in (rank, rank + 1)]
+    batches, own = _share(len(dataset), batch_size, ranks, rank)
     loader = DataLoader(
-        dataset if ranks == 1 else Subset(dataset, range(*bounds)),
-        batch_size=batch_size,
+        dataset,
+        batch_sampler=batches,
         collate_fn=Collator(model_columns(model), collator),
         num_workers=num_workers,
         # A loader draws a seed when it is iterated: not from the global state, which a resumed run must find the same.
@@ -126,15 +126,31 @@ def predict(
         broadcast(list(model.buffers()))
     parts = []
     with evaluation_mode(model), accelerator.autocast() if accelerator is not None else nullcontext():
-        for batch in tqdm(loader, desc=description, unit="batch", leave=False, disable=not progress or rank > 0):
+        hidden = not progress or rank > 0
+        for number, batch in enumerate(tqdm(loader, desc=description, unit="batch", leave=False, disable=hidden)):
             labels = batch["labels"]
             batch = {name: value.to(device, non_blocking=True) for name, value in model_inputs(batch).items()}
             logits = class_logits(model(**(finish(batch) if finish else batch)), len(labels)).float().cpu()
+            if number >= own:
+                continue
             _check_labels(labels, logits.shape[1])
             entropy = prediction_entropy(torch.softmax(logits.double(), dim=1).numpy())
             kept = logits.numpy() if keep_logits else None
             parts.append(Predictions(labels.numpy(), logits.argmax(dim=1).numpy(), entropy, kept))
     return _concatenate(gather_object(parts) if ranks > 1 else parts)
+
+
+def _share(size: int, batch_size: int, ranks: int, rank: int) -> tuple[list[list[int]], int]:
+    """The batches of a rank, and how many of them count.
+
+    Every rank takes equally many: where weights are divided over ranks, each forward pass needs all of them. Those
+    beyond the rank's share hold one sample, whose prediction is not kept.
+    """
+    bounds = [size * number // ranks for number in range(ranks + 1)]
+    rows = list(range(bounds[rank], bounds[rank + 1]))
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    most = max(-(-(end - start) // batch_size) for start, end in zip(bounds, bounds[1:], strict=False))
+    return batches + [[0]] * (most - len(batches)), len(batches)
 
 
 def _check_labels(labels: torch.Tensor, num_classes: int) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hf_lotus.images import ReadyImages
-from hf_lotus.predictions import Predictions, evaluation_mode, predict
+from hf_lotus.predictions import Predictions, _share, evaluation_mode, predict
 
 
 class Linear(nn.Module):
@@ -124,3 +124,12 @@ def test_a_label_outside_the_models_classes():
 def test_nothing_to_measure():
     with pytest.raises(ValueError, match="empty"):
         predict(Linear(), [], progress=False)
+
+
+@pytest.mark.parametrize(("size", "batch_size", "ranks"), [(10, 4, 1), (9, 4, 2), (17, 4, 2), (1, 4, 3), (33, 8, 4)])
+def test_every_rank_takes_equally_many_batches_and_each_sample_counts_once(size, batch_size, ranks):
+    shares = [_share(size, batch_size, ranks, rank) for rank in range(ranks)]
+    assert len({len(batches) for batches, _ in shares}) == 1
+    assert [row for batches, own in shares for batch in batches[:own] for row in batch] == list(range(size))
+    assert all(1 <= len(batch) <= batch_size for batches, _ in shares for batch in batches)
+    assert all(batches[own:] in ([], [[0]]) for batches, own in shares)
