@@ -14,7 +14,12 @@ from hf_lotus.methods import METHODS
 
 
 def parse(
-    argv: list[str], dataclass_types: list[type], command: str, method: str | None = None, section: str | None = None
+    argv: list[str],
+    dataclass_types: list[type],
+    command: str,
+    method: str | None = None,
+    section: str | None = None,
+    epilog: str | None = None,
 ) -> tuple:
     """Parse a command line into one instance of each dataclass.
 
@@ -27,6 +32,7 @@ def parse(
         method: name of the method to take unless `--method` or the file names one; its fields are flags too. None
             for a command that uses no method, or several.
         section: a key of the file that holds a mapping, which is no flag's value.
+        epilog: what the help ends with.
 
     Returns:
         the dataclasses in order, then the method object, if the command uses one, then the section, {} if there is
@@ -45,9 +51,8 @@ def parse(
     if method is not None:
         name = str(known.method or settings.get("method") or method)
         flags = MethodFlags(name, known.inner or settings.get(INNER))
-    parser = HfArgumentParser(
-        [*dataclass_types, *([flags.dataclass] if flags else [])], prog=f"hf-lotus {command}", allow_abbrev=False
-    )
+    kinds = [*dataclass_types, *([flags.dataclass] if flags else [])]
+    parser = HfArgumentParser(kinds, prog=f"hf-lotus {command}", allow_abbrev=False, epilog=epilog)
     parser.add_argument("--config", help="YAML file of any of these options, without the dashes.")
     if flags:
         parser.add_argument("--method", default=name, choices=list(METHODS), help="The unlearning method.")

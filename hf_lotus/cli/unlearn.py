@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hf_lotus.arguments import UnlearningArguments
 from hf_lotus.cli.data import DataArguments, load_splits
+from hf_lotus.cli.launch import launch, launch_help, split_launch
 from hf_lotus.cli.models import ModelArguments, load_model, load_processor
 from hf_lotus.cli.parsing import parse
 from hf_lotus.cli.record import RecordArguments, make_record
@@ -13,10 +14,13 @@ from hf_lotus.trainer import UnlearningTrainer
 
 
 def run(argv: list[str]) -> int:
-    """Parse, unlearn, measure, save; return the exit status."""
-    model_arguments, data_arguments, recorded, arguments, method = parse(
-        argv, [ModelArguments, DataArguments, RecordArguments, UnlearningArguments], "unlearn", method="lotus"
-    )
+    """Parse, unlearn, measure, save; return the exit status. With flags of `accelerate launch`, on many devices."""
+    launching, argv = split_launch(argv)
+    if launching:
+        return launch("unlearn", launching, argv)
+    kinds = [ModelArguments, DataArguments, RecordArguments, UnlearningArguments]
+    parsed = parse(argv, kinds, "unlearn", method="lotus", epilog=launch_help())
+    model_arguments, data_arguments, recorded, arguments, method = parsed
     source = model_arguments.model_name_or_path, model_arguments.model_revision
     model, processor = load_model(*source), load_processor(*source)
     retrain = model_arguments.retrain_model
