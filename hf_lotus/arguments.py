@@ -47,6 +47,9 @@ class UnlearningArguments(TrainingArguments):
             with the best round's weights. None: take all rounds and end with the last.
         horizontal_flip: mirror training images at random.
         crop_padding: pad training images by this many pixels and crop at random.
+        keep_teacher_logits: compute the teacher's logits once a run; None where its inputs never change.
+        teacher_logits_dtype: "float32" or "bfloat16".
+        teacher_logits_dir: folder of the kept logits; None for one in `output_dir`, deleted when the run ends.
     """
 
     learning_rate: float | None = field(
@@ -82,6 +85,24 @@ class UnlearningArguments(TrainingArguments):
         default=0, metadata={"help": "Pad training images by this many black pixels and crop at random."}
     )
 
+    keep_teacher_logits: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Compute the teacher's logits on the round's samples once and read them from then on, instead of "
+            "in each step. Default: where the samples never change, which augmented ones do."
+        },
+    )
+    teacher_logits_dtype: str = field(
+        default="float32", metadata={"help": "Precision of kept logits.", "choices": ["float32", "bfloat16"]}
+    )
+    teacher_logits_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of the kept logits, for several runs from one model and data set to share. Default: in "
+            "output_dir, and deleted when the run ends."
+        },
+    )
+
     def __post_init__(self):
         self.open_arguments = {name for name in OPEN_ARGUMENTS if getattr(self, name) is None}
         for name in self.open_arguments:
@@ -92,6 +113,11 @@ class UnlearningArguments(TrainingArguments):
             raise ValueError("label_smoothing_factor is not used by unlearning losses; leave it at 0.")
         self._settle_choice()
         super().__post_init__()
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images are augmented."""
+        return self.horizontal_flip or self.crop_padding > 0
 
     @property
     def chosen_by(self) -> str | None:

@@ -14,11 +14,12 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from transformers.utils import logging
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from hf_lotus.methods import UnlearningMethod, WeightEdit
 from hf_lotus.results import write_whole
 from hf_lotus.run_identity import differences, run_identity
+from hf_lotus.sharding import load_whole
 
 logger = logging.get_logger(__name__)
 
@@ -64,8 +65,7 @@ class Checkpointing(Trainer):
         found, problem = None, None
         if self.is_world_process_zero():
             # Before the teacher may be divided over devices.
-            needed = resume_from_checkpoint or self.args.save_strategy != "no"
-            self._identity = self._make_identity() if needed else None
+            self._identity = self._make_identity()
             try:
                 found = self._find(resume_from_checkpoint)
             except ValueError as error:
@@ -191,10 +191,12 @@ class Checkpointing(Trainer):
         do not match, which it only warns of.
         """
         model = self.accelerator.unwrap_model(self.model)
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if sharded or not isinstance(model, PreTrainedModel) or hasattr(model, "peft_config"):
+        if self.is_deepspeed_enabled or not isinstance(model, PreTrainedModel) or hasattr(model, "peft_config"):
             return False
-        model.load_state_dict(type(model).from_pretrained(folder, dtype=model.dtype).state_dict())
+        if self.is_fsdp_enabled and not (Path(folder) / SAFE_WEIGHTS_NAME).is_file():
+            return False  # each rank has saved its own part
+        # The class of the teacher: the student's is another one while its weights are divided.
+        load_whole(model, type(self.teacher).from_pretrained(folder, dtype=model.dtype).state_dict())
         return True
 
 

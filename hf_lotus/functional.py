@@ -113,3 +113,12 @@ def trainable_copy(model: nn.Module, like: nn.Module) -> nn.Module:
     for parameter, given in zip(copied.parameters(), like.parameters(), strict=True):
         parameter.requires_grad_(given.requires_grad)
     return copied
+
+
+def equal_weights(first: nn.Module, second: nn.Module) -> bool:
+    """Whether two models have the same parameters and buffers, to the bit."""
+    pairs = zip(first.state_dict().items(), second.state_dict().items(), strict=False)
+    return len(first.state_dict()) == len(second.state_dict()) and all(
+        name == other and type(a) is type(b) and a.shape == b.shape and torch.equal(a, b.to(a.device))
+        for (name, a), (other, b) in pairs
+    )

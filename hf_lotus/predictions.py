@@ -89,6 +89,7 @@ def predict(
     description: str = "Predicting",
     progress: bool = True,
     num_workers: int = 0,
+    device: torch.device | None = None,
 ) -> Predictions:
     """One forward pass of `model` over `dataset`.
 
@@ -102,6 +103,7 @@ def predict(
         description: label of the progress bar.
         progress: whether to show one.
         num_workers: loader processes.
+        device: where to run; a model that is elsewhere is taken there, and back. Where it is, if None.
 
     Raises:
         ValueError: if the data set is empty, labels lie outside the model's classes, or logits have another shape.
@@ -109,7 +111,10 @@ def predict(
     """
     if len(dataset) == 0:
         raise ValueError(f"There is nothing to measure: the data set is empty ({description}).")
-    device = next(model.parameters()).device
+    home = next(model.parameters()).device
+    if device is not None and home != device:
+        model.to(device)
+    device = device or home
     finish = getattr(dataset, "finish", None)
     ranks, rank = (accelerator.num_processes, accelerator.process_index) if accelerator is not None else (1, 0)
     batches, own = _share(len(dataset), batch_size, ranks, rank)
@@ -137,6 +142,8 @@ def predict(
             entropy = prediction_entropy(torch.softmax(logits.double(), dim=1).numpy())
             kept = logits.numpy() if keep_logits else None
             parts.append(Predictions(labels.numpy(), logits.argmax(dim=1).numpy(), entropy, kept))
+    if device != home:
+        model.to(home)
     return _concatenate(gather_object(parts) if ranks > 1 else parts)
 
 

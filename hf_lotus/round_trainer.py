@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from accelerate.data_loader import prepare_data_loader
@@ -15,8 +15,10 @@ from transformers import Trainer
 
 from hf_lotus.arguments import UnlearningArguments
 from hf_lotus.batches import FORGET_FLAG, POSITION
+from hf_lotus.images import Augmentation, ReadyImages, ready
 from hf_lotus.methods import GradientMethod, Task
 from hf_lotus.round_batches import RoundBatches
+from hf_lotus.rounds import NOISE, derived_seed
 
 
 class RoundTrainer(Trainer):
@@ -28,6 +30,7 @@ class RoundTrainer(Trainer):
     Attributes:
         method: says which passes make a round, and how its learning rate is scaled.
         task: what is unlearned.
+        splits: name → data set made ready, or None.
         sampler: the batches of the current round.
         counts: samples in the optimizer step, over all ranks and accumulated batches, without repetitions:
             (retained, forgotten).
@@ -38,8 +41,14 @@ class RoundTrainer(Trainer):
 
     method: GradientMethod
     task: Task
+    splits: Mapping[str, Dataset | None]
     sampler: RoundBatches
     counts: Tensor
+    _columns: Mapping[str, str | int | None]
+    _augmentation: Augmentation
+    _noise: torch.Generator
+    _batch_id = (-1, 0)
+    _evaluated: Dataset | None = None
 
     def get_train_dataloader(self) -> DataLoader:
         """The batches of a round, in an order that depends only on the seed and the round."""
@@ -113,6 +122,34 @@ class RoundTrainer(Trainer):
             prefetch_factor=self.args.dataloader_prefetch_factor,
             **options,
         )
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        """A loader for a data set of the user's: raw images are made ready first."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        dataset = ready(dataset, self.processing_class, **self._columns)
+        self._evaluated = dataset
+        return self.accelerator.prepare(self._loader(dataset, batch_size=self.args.eval_batch_size))
+
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        """The same for `predict`."""
+        return self.get_eval_dataloader(test_dataset)
+
+    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Move a batch to the device, and finish images there; training batches are augmented."""
+        inputs = super()._prepare_inputs(inputs)
+        training = self.model.training
+        images = self.splits["retain"] if training else self._evaluated
+        if training:
+            self._seed_batch()
+        if isinstance(images, ReadyImages):
+            inputs = images.finish(inputs, self._augmentation if training else None, self._noise)
+        return inputs
+
+    def _seed_batch(self) -> None:
+        """Seed the noise from (seed, rank, step, batch within the step): a resumed run draws the same numbers."""
+        step = self.state.global_step
+        self._batch_id = (step, self._batch_id[1] + 1 if self._batch_id[0] == step else 0)
+        self._noise.manual_seed(derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id))
 
     def get_batch_samples(self, *args, **kwargs) -> tuple[list, Tensor]:
         """As in `Trainer`, with the samples of the optimizer step counted over all ranks, repetitions left out."""

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from hf_lotus.batches import model_inputs
+from hf_lotus.functional import equal_weights
 from hf_lotus.images import ReadyImages
 from hf_lotus.methods import Task
 from hf_lotus.predictions import Predictions
@@ -58,6 +59,8 @@ class TrainerRun:
 
     def student_accuracy(self, split: str) -> float:
         """Exact accuracy of the student on a split, over all ranks, in eval mode."""
+        if equal_weights(self.student, self.teacher):
+            return self.teacher_accuracy(split)  # before the first round, and without a pass of its own
         return self._trainer.evaluator.predict(self.student, split, "student").accuracy
 
     def teacher_accuracy(self, split: str, like: str | None = None) -> float:

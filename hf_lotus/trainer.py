@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, speed_metrics
 from transformers.utils import logging
@@ -28,7 +28,7 @@ from hf_lotus.batches import (
 from hf_lotus.checkpointing import Checkpointing
 from hf_lotus.checks import check_models, require_unseen
 from hf_lotus.evaluation import Evaluator
-from hf_lotus.images import Augmentation, ReadyImages, ready
+from hf_lotus.images import Augmentation
 from hf_lotus.manifest import ForgetSetRecord
 from hf_lotus.methods import (
     METHODS,
@@ -48,16 +48,17 @@ from hf_lotus.ready_splits import ready_splits
 from hf_lotus.results import UnlearningResult
 from hf_lotus.round_control import RoundControl
 from hf_lotus.round_trainer import RoundTrainer
-from hf_lotus.rounds import NOISE, RoundDataset, Streams, derived_seed, draw_per_class, draw_subset
+from hf_lotus.rounds import RoundDataset, Streams, draw_per_class, draw_subset
 from hf_lotus.run import TrainerRun
+from hf_lotus.sharding import ShardedTraining
 from hf_lotus.stopping import stopping_callbacks
-from hf_lotus.teacher import FrozenTeacher
+from hf_lotus.teacher import SIDES, FrozenTeacher, may_keep_logits
 from hf_lotus.weight_mask import WeightMask
 
 logger = logging.get_logger(__name__)
 
 
-class UnlearningTrainer(Publishing, Checkpointing, RoundTrainer):
+class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer):
     """A `Trainer` that unlearns: makes a trained classifier forget some of its training data.
 
     A frozen copy of the model (the teacher) is taken when the trainer is made. One epoch is one round of the method.
@@ -91,9 +92,7 @@ class UnlearningTrainer(Publishing, Checkpointing, RoundTrainer):
 
     unlearning_seconds: float | None = None
     weight_mask: WeightMask | None = None
-    _batch_id = (-1, 0)
     _state: object = None
-    _evaluated: Dataset | None = None
 
     def __init__(
         self,
@@ -154,8 +153,8 @@ class UnlearningTrainer(Publishing, Checkpointing, RoundTrainer):
         # The sample count of an optimizer step then reaches `compute_loss` for every model.
         self.model_accepts_loss_kwargs = True
         self.collator = Collator(model_columns(model), self.data_collator)
+        self.place_student()
         self._teacher = FrozenTeacher(model, args.device)
-        retrain_model = retrain_model if retrain_model is None else retrain_model.to(args.device)
         options = {"class_wise": self.class_wise, "seed": args.seed, **self._prediction_options}
         self.evaluator = Evaluator(self.splits, self.teacher, retrain_model, **options)
 
@@ -167,6 +166,7 @@ class UnlearningTrainer(Publishing, Checkpointing, RoundTrainer):
             "accelerator": self.accelerator,
             "num_workers": self.args.dataloader_num_workers,
             "progress": not self.args.disable_tqdm,
+            "device": self.args.device,
         }
 
     def _round_dataset(self, seed: int) -> RoundDataset:
@@ -226,46 +226,33 @@ class UnlearningTrainer(Publishing, Checkpointing, RoundTrainer):
             logger.warning("The method stops before any further step: its bound is reached. The weights are kept.")
             output = TrainOutput(self.state.global_step, 0.0, speed_metrics("train", time.time()))
         else:
-            # Augmented inputs change from round to round, and so do those of a data set that may do anything.
-            if self.method.needs_teacher and isinstance(self.splits["retain"], ReadyImages) and not self._augmentation:
-                self._teacher.keep_logits(self.train_dataset, **self._prediction_options)
+            if self.method.needs_teacher and may_keep_logits(self.args, self.splits["retain"], self.task.num_labels):
+                self._keep_logits()
             mask = self.method.mask(self.run)
-            self.weight_mask = WeightMask(self.run.student, mask, self.teacher) if mask is not None else None
+            if mask is not None:
+                self.weight_mask = WeightMask(self.run.student, mask, self.teacher)
+            else:
+                self._teacher.leave()
             try:
                 output = super().train(checkpoint, *args, **kwargs)
             finally:
                 if self.weight_mask is not None:
                     self.weight_mask.remove()
+            self._teacher.forget_logits(self.args.teacher_logits_dir is not None)
         self._rounds.rewind()
         return output
 
-    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
-        """A loader for a data set of the user's: raw images are made ready first."""
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        dataset = ready(dataset, self.processing_class, **self._columns)
-        self._evaluated = dataset
-        return self.accelerator.prepare(self._loader(dataset, batch_size=self.args.eval_batch_size))
-
-    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
-        """The same for `predict`."""
-        return self.get_eval_dataloader(test_dataset)
-
-    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Move a batch to the device, and finish images there; training batches are augmented."""
-        inputs = super()._prepare_inputs(inputs)
-        training = self.model.training
-        images = self.splits["retain"] if training else self._evaluated
-        if training:
-            self._seed_batch()
-        if isinstance(images, ReadyImages):
-            inputs = images.finish(inputs, self._augmentation if training else None, self._noise)
-        return inputs
-
-    def _seed_batch(self) -> None:
-        """Seed the noise from (seed, rank, step, batch within the step): a resumed run draws the same numbers."""
-        step = self.state.global_step
-        self._batch_id = (step, self._batch_id[1] + 1 if self._batch_id[0] == step else 0)
-        self._noise.manual_seed(derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id))
+    def _keep_logits(self) -> None:
+        """Have the teacher's logits on the round's samples computed once."""
+        run, precision = self._identity, (self.args.bf16, self.args.fp16, self.args.device.type)
+        self._teacher.keep_logits(
+            self.train_dataset,
+            self.args.teacher_logits_dir or os.path.join(self.args.output_dir, "teacher_logits"),
+            {side: f"{run['model']} {run['sets'][side]} {precision}" for side in SIDES},
+            self.args.teacher_logits_dtype,
+            lambda: torch.from_numpy(self.evaluator.original_predictions("forget").logits),
+            **self._prediction_options,
+        )
 
     def compute_loss(
         self,

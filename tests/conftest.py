@@ -114,12 +114,13 @@ def make(tiny_model, parts, processor, tmp_path):
 
     def build(model="vit", method=None, arguments=None, **options):
         settings = {"num_train_epochs": 2, "per_device_train_batch_size": 32, "learning_rate": 1e-3, "seed": 1}
-        settings |= {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no"} | (arguments or {})
+        settings |= {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "output_dir": str(tmp_path / "out")}
+        settings |= arguments or {}
         data = {f"{name}_dataset": part for name, part in parts.items() if name != "test"}
         options = {**data, "eval_dataset": parts["test"], "processing_class": processor, **options}
         model = tiny_model(model) if isinstance(model, str) else model
         # Untrained models are often below the bound: never stop, unless a test is about stopping.
         method = method or LoTUS(stop_margin=2.0)
-        return UnlearningTrainer(model, UnlearningArguments(str(tmp_path / "out"), **settings), method, **options)
+        return UnlearningTrainer(model, UnlearningArguments(**settings), method, **options)
 
     return build

@@ -18,7 +18,6 @@ from transformers import (
     TrainerCallback,
 )
 
-import hf_lotus.teacher
 from hf_lotus import Finetune, LoTUS, Retrain, UnlearningArguments, UnlearningTrainer
 from hf_lotus.methods import GradientMethod, Round
 from hf_lotus.rounds import draw_subset
@@ -86,21 +85,6 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(make):
     other = make("resnet", arguments={"horizontal_flip": True, "crop_padding": 2, "seed": 2})
     other.train()
     assert not equal(runs[0], weights(other.model))
-
-
-def test_the_teacher_asked_once_gives_the_loss_of_the_teacher_asked_always(make, monkeypatch):
-    runs = []
-    for size in (hf_lotus.teacher.KEPT_LOGITS_BYTES, 0):
-        monkeypatch.setattr(hf_lotus.teacher, "KEPT_LOGITS_BYTES", size)
-        trainer = make("resnet", arguments={"logging_strategy": "steps", "logging_steps": 1, "learning_rate": 1e-4})
-        asked = []
-        student = trainer.model.eval()
-        trainer.teacher.register_forward_hook(lambda *_, asked=asked, s=student: asked.append(s.training))
-        trainer.train()
-        # A forward pass of the teacher while the student trains belongs to a step.
-        assert sum(asked) == (0 if size else trainer.state.global_step)
-        runs.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
-    assert runs[0] == pytest.approx(runs[1], abs=1e-5)
 
 
 def test_first_temperature_is_the_formula_on_counts_made_by_hand(make, parts, processor):
