@@ -77,7 +77,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
         raise RuntimeError(f"Evaluation changed the model's buffers ({', '.join(changed[:3])}); its figures are void.")
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: weights gathered or moved within it could not be trained any more
 def predict(
     model: nn.Module,
     dataset: Dataset,

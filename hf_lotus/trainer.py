@@ -233,6 +233,7 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
                 self.weight_mask = WeightMask(self.run.student, mask, self.teacher)
             else:
                 self._teacher.leave()
+            self.divide_teacher()
             try:
                 output = super().train(checkpoint, *args, **kwargs)
             finally:

@@ -1,0 +1,143 @@
+"""Training with weights or optimizer states that are divided over devices: what works there, and what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, fsdp2_prepare_model
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.fsdp import FSDPModule
+from transformers import Trainer
+
+from hf_lotus.methods import GradientMethod, UnlearningMethod, WeightEdit, name_of
+
+_OTHERWISE = "Run it with the whole model on each device: --accelerate_config ddp, or torchrun alone."
+
+
+class ShardedTraining(Trainer):
+    """The part of `UnlearningTrainer` for FSDP2 and DeepSpeed, which divide a model between the devices.
+
+    Attributes:
+        method: the unlearning method.
+        teacher: the frozen original model; whole on each device until `divide_teacher`.
+    """
+
+    method: UnlearningMethod
+    teacher: nn.Module
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in `Trainer`; refuses what cannot be right with divided weights."""
+        super().create_accelerator_and_postprocess()
+        check_sharding(self.accelerator, self.method)
+
+    def place_student(self) -> None:
+        """Put the model on its device, whole, as it is measured before `Trainer` divides it."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            self._move_model_to_device(self.model, self.args.device)
+
+    def _prepare_for_training(self, *args, **kwargs) -> tuple:
+        with no_embeddings_apart(self.model) if self.is_fsdp_enabled else nullcontext():
+            return super()._prepare_for_training(*args, **kwargs)
+
+    def divide_teacher(self) -> None:
+        """Divide the teacher over the devices as the student will be, under FSDP2; elsewhere each keeps its copy.
+
+        DeepSpeed's stages 1 and 2 leave weights whole, so that a plain copy is all that a frozen model needs there. A
+        teacher that has left the device, as its logits are kept, is left where it is.
+        """
+        if self.is_fsdp_enabled and next(self.teacher.parameters()).device == self.args.device:
+            with no_embeddings_apart(self.teacher):
+                fsdp2_prepare_model(self.accelerator, self.teacher)
+
+
+def check_sharding(accelerator: Accelerator, method: UnlearningMethod) -> None:
+    """Refuse what cannot be right, or was never seen to be, where weights or optimizer states are divided.
+
+    Args:
+        accelerator: of the run.
+        method: the unlearning method.
+
+    Raises:
+        ValueError: for FSDP1, DeepSpeed's stage 3, weights loaded on the first rank alone, half precision with
+            DeepSpeed, and methods that edit or mask weights.
+    """
+    kind = accelerator.distributed_type
+    if kind == DistributedType.FSDP:
+        what, plugin = "FSDP", accelerator.state.fsdp_plugin
+        if plugin.fsdp_version != 2:
+            raise ValueError(
+                f"fsdp_version is {plugin.fsdp_version}, whose flattened weights the student cannot be measured with "
+                "between rounds. Use fsdp_version 2, as --accelerate_config fsdp2 does."
+            )
+        if plugin.cpu_ram_efficient_loading:
+            raise ValueError(
+                "fsdp_cpu_ram_efficient_loading loads the weights on the first rank alone, and every rank needs them "
+                "for its copy of the original. Set it to false, as --accelerate_config fsdp2 does."
+            )
+    elif kind == DistributedType.DEEPSPEED:
+        what, plugin = "DeepSpeed", accelerator.state.deepspeed_plugin
+        if plugin.zero_stage > 2:
+            raise ValueError(
+                f"DeepSpeed's zero_stage is {plugin.zero_stage}, which divides the weights when they are loaded, so "
+                "that no copy of the original can be taken. Use stage 2 (--accelerate_config deepspeed_zero2) or, to "
+                "divide weights, --accelerate_config fsdp2."
+            )
+        if accelerator.mixed_precision != "no":
+            raise ValueError(
+                f"DeepSpeed with mixed_precision={accelerator.mixed_precision!r} keeps the model in half precision, "
+                "in which unlearning's small steps round away. Use mixed_precision 'no', or DDP or FSDP2."
+            )
+    else:
+        return
+    _check_method(method, what)
+
+
+def _check_method(method: UnlearningMethod, what: str) -> None:
+    """Refuse a method that takes hold of single weights, or asks the student for more than the batch's logits."""
+    hooks = {
+        "mask": "holds single weights still, which it cannot find again once they are divided",
+        "transform": "asks the student while a batch is made, on some ranks and perhaps not on others",
+    }
+    why = "edits the weights of the whole model" if isinstance(method, WeightEdit) else None
+    for hook, reason in hooks.items():
+        if why is None and getattr(type(method), hook) is not getattr(GradientMethod, hook):
+            why = reason
+    if why is not None:
+        raise ValueError(f"{name_of(method)} does not go with {what}: it {why}. {_OTHERWISE}")
+
+
+@contextmanager
+def no_embeddings_apart(model: nn.Module) -> Iterator[None]:
+    """Have accelerate find no input embeddings to divide on their own, which is for language models.
+
+    Where a layer holds them that is divided as one (ViT's), accelerate 1.15 fails on dividing them again; and asking
+    a model that has none (ResNet) raises.
+    """
+    model.get_input_embeddings = _none
+    try:
+        yield
+    finally:
+        del model.get_input_embeddings
+
+
+def _none() -> None:
+    return None
+
+
+def load_whole(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load whole weights into a model, be its own divided over devices or not.
+
+    Args:
+        model: the model.
+        weights: its state dictionary, the same on every rank.
+    """
+    parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for part in parts:
+        part.reshard()  # what an evaluation has left gathered would hide the weights that are loaded
+    if parts:
+        set_model_state_dict(model, dict(weights), options=StateDictOptions(full_state_dict=True))
+    else:
+        model.load_state_dict(weights)
