@@ -1,11 +1,13 @@
-"""How near a LoTUS round and an evaluation come to their limits, as ratios measured in one run.
+"""How fast a LoTUS run and an evaluation are, as ratios measured in one run on one machine.
 
     make benchmark
 
-* Rounds: images per second of a LoTUS run of `UnlearningTrainer` (teacher, temperatures, data and optimizer included,
-  images decoded before) over those of a bare PyTorch loop, which takes tensors that lie ready in memory through the
-  student's forward and backward pass alone.
+* Against the limit: images per second of a run of `UnlearningTrainer` (teacher, temperatures, data, optimizer) over
+  those of a bare PyTorch loop, which takes tensors that lie ready in memory through the student's forward and backward
+  pass alone.
 * Evaluation: seconds for every metric of one model over those of one bare forward pass over the same four sets.
+* Against a plain loop (`plain_loop.py`), end to end: unlearn for the same rounds and measure the model and the
+  original, from images as they lie in the data set. Both ways' figures are printed: both do the work.
 
 Data and model: the CIFAR-10 checkpoint beside the project where it is, else the same ResNet on scikit-learn's digits.
 """
@@ -13,12 +15,17 @@ Data and model: the CIFAR-10 checkpoint beside the project where it is, else the
 from __future__ import annotations
 
 import argparse
+import copy
 import platform
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import plain_loop
 import torch
 from datasets import Dataset, concatenate_datasets, load_dataset
 from torch import Tensor, nn
@@ -34,10 +41,30 @@ from hf_lotus import ForgetRetainSplit, LoTUS, UnlearningArguments, UnlearningTr
 from hf_lotus.cli.demo import load_parts
 
 SHARED = Path(__file__).parents[2] / "shared"
+ALPHA, RATE, BATCH = 2.0, 1e-4, 128
 
 
-def load(rows: int) -> tuple[nn.Module, object, Dataset, Dataset]:
-    """A model, its processor, and a train and a test set of at most `rows` rows."""
+@dataclass(frozen=True)
+class Task:
+    """What is unlearned from what."""
+
+    model: nn.Module
+    processor: object
+    sets: dict[str, Dataset]
+
+    def trainer(self, folder: str, rounds: int) -> UnlearningTrainer:
+        """A trainer with a model of its own, which neither stops nor saves."""
+        arguments = UnlearningArguments(
+            folder, num_train_epochs=rounds, save_strategy="no", logging_strategy="no", disable_tqdm=True,
+            learning_rate=RATE, per_device_train_batch_size=BATCH,
+        )  # fmt: skip
+        sets = {f"{'eval' if name == 'test' else name}_dataset": data for name, data in self.sets.items()}
+        method = LoTUS(alpha=ALPHA, stop_margin=2.0)
+        return UnlearningTrainer(copy.deepcopy(self.model), arguments, method, processing_class=self.processor, **sets)
+
+
+def load(rows: int) -> Task:
+    """The real model and data, or what stands in for them, with at most `rows` training rows."""
     checkpoint = SHARED / "checkpoints" / "cifar10-resnet" / "original"
     if checkpoint.is_dir():
         data = load_dataset(str(SHARED / "data" / "cifar10"))
@@ -52,7 +79,23 @@ def load(rows: int) -> tuple[nn.Module, object, Dataset, Dataset]:
         model, processor = ResNetForImageClassification(config), ViTImageProcessorPil(size={"height": 32, "width": 32})
         train = concatenate_datasets([parts.train] * 12)
         test = concatenate_datasets([parts.test, parts.unseen] * 5)
-    return model, processor, train.select(range(min(rows, len(train)))), test.select(range(min(rows // 4, len(test))))
+    train, test = (part.select(range(min(size, len(part)))) for part, size in ((train, rows), (test, rows // 4)))
+    split = ForgetRetainSplit.from_fraction(train, 0.1, label_column="label")
+    held_out = ForgetRetainSplit.from_fraction(test, 0.5, label_column="label")
+    return Task(
+        model,
+        processor,
+        {"forget": split.forget, "retain": split.retain, "unseen": held_out.forget, "test": held_out.retain},
+    )
+
+
+def timed(function: Callable[[], object]) -> tuple[float, object]:
+    """Seconds of wall time, the device's asynchronous work included; and what the function returned."""
+    started = time.perf_counter()
+    found = function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started, found
 
 
 def pixels_and_labels(trainer: UnlearningTrainer, split: str) -> tuple[Tensor, Tensor]:
@@ -62,84 +105,96 @@ def pixels_and_labels(trainer: UnlearningTrainer, split: str) -> tuple[Tensor, T
     return batch["pixel_values"].to(trainer.args.device), batch["labels"].to(trainer.args.device)
 
 
-def synchronize() -> None:
-    """Wait for the device; its work is asynchronous."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def bare_round(model: nn.Module, pixels: Tensor, labels: Tensor, batch_size: int) -> float:
-    """Seconds of forward and backward alone over tensors in memory, in training mode."""
+def bare_round(model: nn.Module, pixels: Tensor, labels: Tensor) -> None:
+    """Forward and backward alone over tensors in memory, in training mode."""
     model.train()
-    synchronize()
-    started = time.perf_counter()
-    for start in range(0, len(labels), batch_size):
-        logits = model(pixel_values=pixels[start : start + batch_size]).logits
-        nn.functional.cross_entropy(logits, labels[start : start + batch_size]).backward()
+    for start in range(0, len(labels), BATCH):
+        logits = model(pixel_values=pixels[start : start + BATCH]).logits
+        nn.functional.cross_entropy(logits, labels[start : start + BATCH]).backward()
         model.zero_grad()
-    synchronize()
-    return time.perf_counter() - started
 
 
 @torch.inference_mode()
-def bare_forward(model: nn.Module, splits: dict[str, tuple[Tensor, Tensor]], batch_size: int) -> float:
-    """Seconds of one forward pass over tensors in memory, in eval mode."""
+def bare_forward(model: nn.Module, splits: dict[str, tuple[Tensor, Tensor]], batch_size: int) -> None:
+    """One forward pass over tensors in memory, in eval mode."""
     model.eval()
-    synchronize()
-    started = time.perf_counter()
     for pixels, labels in splits.values():
         for start in range(0, len(labels), batch_size):
             model(pixel_values=pixels[start : start + batch_size])
-    synchronize()
-    return time.perf_counter() - started
+
+
+def against_the_limit(task: Task, rounds: int, repeats: int) -> None:
+    """A run over a bare loop, and an evaluation over a bare forward pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = task.trainer(folder, rounds)
+        tensors = {name: pixels_and_labels(trainer, name) for name in trainer.splits}
+        size, model = len(trainer.train_dataset), copy.deepcopy(trainer.model)
+        pixels, labels = (torch.cat([tensors["forget"][i], tensors["retain"][i]])[:size] for i in (0, 1))
+        # Before and after the run, as a machine is not equally fast all the time; the first pass of all warms up.
+        bare = [timed(lambda: bare_round(model, pixels, labels))[0] for _ in range(repeats + 1)][1:]
+        trainer.train()
+        bare += [timed(lambda: bare_round(model, pixels, labels))[0] for _ in range(repeats)]
+        ours, limit = trainer.unlearning_seconds / rounds, statistics.median(bare)
+        report("rounds", f"{size / ours:,.0f} images/s of {size / limit:,.0f} bare", limit / ours, "of the limit")
+
+        trainer.evaluator.yardstick.controls  # noqa: B018  the original's predictions and the null, once a run
+        forward = [
+            timed(lambda: bare_forward(model, tensors, trainer.args.eval_batch_size))[0] for _ in range(repeats)
+        ]
+        full = [timed(trainer.compare)[0] for _ in range(repeats)]
+        forward, full = statistics.median(forward), statistics.median(full)
+        samples = sum(len(labels) for _, labels in tensors.values())
+        rates = f"{samples / full:,.0f} images/s of {samples / forward:,.0f} bare"
+        report("evaluation", rates, full / forward, "times a bare forward pass")
+
+
+def against_a_plain_loop(task: Task, rounds: int) -> None:
+    """Unlearn and measure, from the data set to the figures, in both ways."""
+    plain, transform = copy.deepcopy(task.model), plain_loop.transform_of(task.processor)
+    sets = {name: plain_loop.Samples(data, transform, name == "forget") for name, data in task.sets.items()}
+    settings = {"rounds": rounds, "alpha": ALPHA, "rate": RATE, "batch_size": BATCH, "seed": 0}
+    unlearning, teacher = timed(lambda: plain_loop.unlearn(plain, sets, **settings))
+    measuring, figures = timed(lambda: [plain_loop.evaluate(m, teacher, sets) for m in (teacher, plain)])
+    with tempfile.TemporaryDirectory() as folder:
+        making, trainer = timed(lambda: task.trainer(folder, rounds))
+        ours = making + timed(trainer.train)[0]
+        own_measuring, result = timed(trainer.compare)
+    report("unlearning", f"{ours:.1f} s, plain loop {unlearning:.1f} s", unlearning / ours, "times as fast")
+    report("measuring", f"{own_measuring:.1f} s, plain loop {measuring:.1f} s", measuring / own_measuring,
+           "times as fast")  # fmt: skip
+    whole, own = unlearning + measuring, ours + own_measuring
+    report("end to end", f"{own:.1f} s, plain loop {whole:.1f} s", whole / own, "times as fast")
+    names = {f"{name} accuracy": f"{name}_accuracy" for name in sets}
+    names |= {"member rate": "mia_member_rate", "RF-JSD": "rf_jsd"}
+    for model, theirs in zip(("original", "lotus"), figures, strict=True):
+        pairs = [f"{name} {getattr(result[model], own):.4f} / {theirs[name]:.4f}" for name, own in names.items()]
+        say(f"  {model}, ours / plain loop: {', '.join(pairs)}")
+
+
+def report(what: str, figures: str, ratio: float, meaning: str) -> None:
+    """One line of the report."""
+    say(f"{what + ':':12} {figures}: {ratio:.2f} {meaning}")
+
+
+def say(line: str) -> None:
+    """Print."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
-    """Measure both ratios and print them."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000, help="training rows to take")
-    parser.add_argument("--rounds", type=int, default=10, help="rounds of the run")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds of a run")
     parser.add_argument("--repeats", type=int, default=5, help="bare rounds and evaluations to time")
+    parser.add_argument("--plain_rows", type=int, default=5_000, help="training rows for the comparison with the loop")
     options = parser.parse_args()
-    model, processor, train, test = load(options.rows)
-    split = ForgetRetainSplit.from_fraction(train, 0.1, label_column="label")
-    held_out = ForgetRetainSplit.from_fraction(test, 0.5, label_column="label")
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = UnlearningTrainer(
-            model,
-            UnlearningArguments(
-                folder, num_train_epochs=options.rounds, save_strategy="no", logging_strategy="no",
-                disable_tqdm=True, learning_rate=1e-4, per_device_train_batch_size=128,
-            ),
-            LoTUS(stop_margin=2.0),
-            forget_dataset=split.forget,
-            retain_dataset=split.retain,
-            unseen_dataset=held_out.forget,
-            eval_dataset=held_out.retain,
-            processing_class=processor,
-        )  # fmt: skip
-        tensors = {name: pixels_and_labels(trainer, name) for name in trainer.splits}
-        size, batch_size = len(trainer.train_dataset), trainer.args.train_batch_size
-        pixels, labels = (torch.cat([tensors["forget"][i], tensors["retain"][i]])[:size] for i in (0, 1))
-        before = [bare_round(model, pixels, labels, batch_size) for _ in range(options.repeats)]
-        trainer.train()
-        after = [bare_round(model, pixels, labels, batch_size) for _ in range(options.repeats)]
-        ours, bare = trainer.unlearning_seconds / options.rounds, statistics.median(before[1:] + after)
-
-        trainer.evaluator.yardstick.controls  # noqa: B018  the original's predictions and the null, once a run
-        full, forward = [], []
-        for _ in range(options.repeats):
-            forward.append(bare_forward(model, tensors, trainer.args.eval_batch_size))
-            started = time.perf_counter()
-            trainer.compare()
-            full.append(time.perf_counter() - started)
-    full, forward = statistics.median(full), statistics.median(forward)
-    samples = sum(len(labels) for _, labels in tensors.values())
+    task = load(options.rows)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    print(f"device: {device} ({platform.machine()}), torch {torch.__version__}, {type(model).__name__}")
-    print(f"rounds:     {size / ours:8.0f} images/s of {size / bare:8.0f} bare: {bare / ours:.2f} of it (aim ≥ 0.70)")
-    rates = f"{samples / full:8.0f} images/s of {samples / forward:8.0f} bare"
-    print(f"evaluation: {rates}: {full / forward:.2f} times its cost (aim ≤ 1.3)")
+    say(f"device: {device} ({platform.machine()}), torch {torch.__version__}, {type(task.model).__name__}")
+    against_the_limit(task, options.rounds, options.repeats)
+    against_a_plain_loop(load(options.plain_rows), options.rounds)
 
 
 if __name__ == "__main__":

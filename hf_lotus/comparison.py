@@ -7,6 +7,7 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -119,6 +120,8 @@ class Comparison:
             trainer.accelerator.free_memory()
             del trainer
             gc.collect()
+        if PartialState().is_main_process:
+            shutil.rmtree(self._logits, ignore_errors=True)
         yardstick = evaluator.yardstick
         models = [yardstick.measure(ORIGINAL, yardstick.original), *rows.values()]
         if yardstick.retrained is not None:
@@ -128,9 +131,15 @@ class Comparison:
         run = provenance(seed=self.args.seed, samples=samples, methods=settings, **about)
         return UnlearningResult(tuple(models), yardstick.controls, yardstick.notes, run)
 
+    @property
+    def _logits(self) -> str:
+        """Where the teacher's logits are kept for all methods, until there is no other to come."""
+        return os.path.join(self.args.output_dir, "teacher_logits")
+
     def _trainer(self, name: str, contender: Contender, retrain_model: nn.Module | None = None) -> UnlearningTrainer:
-        folder = os.path.join(self.args.output_dir, name)
-        args = self.args.changed(**contender.arguments, output_dir=folder, save_strategy=SaveStrategy.NO)
+        folder, shared = os.path.join(self.args.output_dir, name), self.args.teacher_logits_dir or self._logits
+        arguments = {"output_dir": folder, "teacher_logits_dir": shared, "save_strategy": SaveStrategy.NO}
+        args = self.args.changed(**contender.arguments, **arguments)
         return UnlearningTrainer(
             copy.deepcopy(self.model),
             args,
@@ -176,7 +185,8 @@ class Comparison:
 
     def _key(self, contender: Contender, trainer: UnlearningTrainer, retrained: str | None = None) -> str:
         """A digest of all that determines a row: models, data, method, arguments."""
-        skipped = ("output_dir", "disable_tqdm", "report_to", "run_name", "local_rank", "hub_token")
+        skipped = ("output_dir", "teacher_logits_dir", "disable_tqdm", "report_to", "run_name", "local_rank")
+        skipped += ("hub_token",)
         arguments = {name: value for name, value in trainer.args.to_dict().items() if name not in skipped}
         described = [describe(contender.method), arguments, self._given, retrained]
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()

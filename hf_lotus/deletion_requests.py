@@ -40,7 +40,7 @@ from hf_lotus.splits import ForgetRetainSplit
 FORMAT, FORMAT_VERSION = "hf-lotus deletion request", 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # What a run leaves in its folder that is no part of the model: checkpoints know what is to be forgotten.
-_WORK = ("checkpoint-*", "best_round")
+_WORK = ("checkpoint-*", "best_round", "teacher_logits")
 
 
 @dataclass(frozen=True)

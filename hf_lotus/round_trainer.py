@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from accelerate.data_loader import prepare_data_loader
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
@@ -48,11 +48,12 @@ class RoundTrainer(Trainer):
     _augmentation: Augmentation
     _noise: torch.Generator
     _batch_id = (-1, 0)
+    _operations: dict[int, int]
     _evaluated: Dataset | None = None
 
     def get_train_dataloader(self) -> DataLoader:
         """The batches of a round, in an order that depends only on the seed and the round."""
-        data, args = self.train_dataset, self.args
+        data, args, self._operations = self.train_dataset, self.args, {}
         self.sampler = RoundBatches(
             data.num_forget,
             len(data) - data.num_forget,
@@ -160,6 +161,25 @@ class RoundTrainer(Trainer):
             counts += torch.bincount(sides.long(), minlength=2).to(counts.device)
         self.counts = self.accelerator.reduce(counts, "sum")
         return batches, self.counts.sum()
+
+    def floating_point_ops(self, inputs: Mapping[str, Tensor]) -> int:
+        """As in `Trainer`, which counts the model's parameters anew in each step."""
+        values = sum(value.numel() for value in inputs.values())
+        if values not in self._operations:
+            self._operations[values] = super().floating_point_ops(inputs)
+        return self._operations[values]
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
+        """As in `Trainer`, which also takes the norm where it is neither clipped nor logged."""
+        if grad_norm is None and self.args.logging_strategy != "steps" and not self.ends_pass:
+            return None
+        return super()._get_grad_norm(model, grad_norm)
+
+    @property
+    def ends_pass(self) -> bool:
+        """Whether the current optimizer step is the last of its pass."""
+        within = self.state.global_step - self.sampler.first_step(self.sampler.round)
+        return self.sampler.pass_at(self.sampler.round, within)[1]
 
     def _is_counted(self, positions: Tensor) -> Tensor:
         """False for samples that are repeated to give every rank batches of one size."""

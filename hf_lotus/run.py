@@ -35,11 +35,16 @@ class TrainerRun:
 
     def __init__(self, trainer: UnlearningTrainer, task: Task, seed: int):
         self._trainer, self.task, self.class_wise, self.seed = trainer, task, task.class_wise, seed
+        self._wrapped: nn.Module | None = None
+        self._student: nn.Module | None = None
 
     @property
     def student(self) -> nn.Module:
         """The model being unlearned, without the wrappers of distributed training."""
-        return self._trainer.accelerator.unwrap_model(self._trainer.model)
+        model = self._trainer.model
+        if model is not self._wrapped:  # unwrapping walks through all modules: not in each step
+            self._wrapped, self._student = model, self._trainer.accelerator.unwrap_model(model)
+        return self._student
 
     @property
     def teacher(self) -> nn.Module:

@@ -106,7 +106,7 @@ def test_the_state_is_told_by_the_files(queue):
     assert [r.id for r in queue.open()] == ["early", "late"] and queue.unfinished() is queue.latest() is None
     run = queue.begin({"early": {"date": "2026-01-02", "samples": ["aa"]}}, "0" * 64)
     assert queue.unfinished() == run and [r.id for r in queue.open()] == ["late"] and queue.planned() == {"early": run}
-    for name in ("checkpoint-7", "best_round"):
+    for name in ("checkpoint-7", "best_round", "teacher_logits"):
         (run.work / name).mkdir(parents=True)
     (run.work / "model.safetensors").write_text("weights")
     assert run.model is None and run.measured is None
