@@ -191,7 +191,7 @@ class Checkpointing(Trainer):
         do not match, which it only warns of.
         """
         model = self.accelerator.unwrap_model(self.model)
-        if self.is_deepspeed_enabled or not isinstance(model, PreTrainedModel) or hasattr(model, "peft_config"):
+        if not isinstance(model, PreTrainedModel) or hasattr(model, "peft_config"):
             return False
         if self.is_fsdp_enabled and not (Path(folder) / SAFE_WEIGHTS_NAME).is_file():
             return False  # each rank has saved its own part

@@ -1,4 +1,7 @@
-"""Weights divided over two ranks (FSDP2, by accelerate's own code) train as whole ones do; what cannot is refused."""
+"""Divided over two ranks, by FSDP2 or DeepSpeed, a model trains as a whole one does; what cannot is refused.
+
+DeepSpeed is no dependency of the tests: its part is skipped where it is not installed.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, is_deepspeed_available
 from safetensors.torch import load_file
 from transformers import ViTForImageClassification
 
@@ -20,19 +23,27 @@ from hf_lotus.sharding import check_sharding
 
 from .killed_runs import METHODS
 from .method_helpers import equal
-from .sharded_on_ranks import REFUSED
+from .sharded_on_ranks import KINDS, REFUSED
 
 ROOT = Path(__file__).parents[1]
 DIVISIBLE = sorted(METHODS.keys() - REFUSED)
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    if request.param == "zero2" and not is_deepspeed_available():
+        pytest.skip("DeepSpeed is not installed")
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def ranks(kind, tmp_path_factory):
     """The folder that two ranks, launched once, have filled."""
     folder = tmp_path_factory.mktemp("ranks")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [sys.executable, *launcher, "-m", "tests.sharded_on_ranks", str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *launcher, "-m", "tests.sharded_on_ranks", str(folder), kind]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
@@ -57,11 +68,13 @@ def rounded(decisions):
     return [{k: round(v, 4) if isinstance(v, float) else v for k, v in entry.items()} for entry in decisions]
 
 
-@pytest.mark.parametrize("name", [*DIVISIBLE, "resnet", "uneven"])
-def test_divided_weights_end_as_whole_ones_do(ranks, records, name):
-    divided, whole = (records[f"{name} {kind}"] for kind in ("divided", "whole"))
+@pytest.mark.parametrize("name", [*DIVISIBLE, "resnet", "uneven", "accumulated"])
+def test_a_divided_model_ends_as_a_whole_one_does(kind, ranks, records, name):
+    divided, whole = (records[f"{name} {label}"] for label in ("divided", "whole"))
     assert divided["ranks"] == whole["ranks"] == 2
-    assert divided["kind"] == "DistributedType.FSDP" and divided["divided"] and divided["teacher divided"]
+    assert divided["kind"] == {"fsdp2": "DistributedType.FSDP", "zero2": "DistributedType.DEEPSPEED"}[kind]
+    # DeepSpeed's second stage divides gradients and optimizer states alone.
+    assert divided["divided"] == divided["teacher divided"] == (kind == "fsdp2")
     assert not whole["divided"] and not whole["teacher divided"]
     assert divided["steps"] == whole["steps"] > 4
     assert rounded(divided["decisions"]) == rounded(whole["decisions"])
@@ -94,7 +107,8 @@ def test_the_best_round_is_loaded_into_divided_weights(ranks, records):
         ("first rank alone", "fsdp_cpu_ram_efficient_loading loads the weights on the first rank alone"),
     ],
 )
-def test_refused_before_anything_is_trained(records, label, message):
+@pytest.mark.parametrize("kind", ["fsdp2"], indirect=True)
+def test_refused_before_anything_is_trained(kind, records, label, message):
     assert message in records[f"refused {label}"]
 
 
@@ -104,9 +118,7 @@ def deepspeed(stage=2, precision="no"):
     return SimpleNamespace(distributed_type=DistributedType.DEEPSPEED, state=state, mixed_precision=precision)
 
 
-class TestDeepSpeed:
-    """Not installed here: only what is refused is tested."""
-
+class TestWhatDeepSpeedIsRefused:
     def test_gradient_methods_pass(self):
         check_sharding(deepspeed(), LoTUS())
         check_sharding(deepspeed(stage=1), METHODS["scrub_r"])
