@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
@@ -31,6 +32,7 @@ class ShardedTraining(Trainer):
     def create_accelerator_and_postprocess(self) -> None:
         """As in `Trainer`; refuses what cannot be right with divided weights."""
         super().create_accelerator_and_postprocess()
+        check_launch(self.args.world_size)
         check_sharding(self.accelerator, self.method)
 
     def place_student(self) -> None:
@@ -51,6 +53,23 @@ class ShardedTraining(Trainer):
         if self.is_fsdp_enabled and next(self.teacher.parameters()).device == self.args.device:
             with no_embeddings_apart(self.teacher):
                 fsdp2_prepare_model(self.accelerator, self.teacher)
+
+
+def check_launch(world_size: int) -> None:
+    """Refuse processes that were started together and do not know of each other, as without a GPU they may be.
+
+    Args:
+        world_size: number of processes that this one knows of.
+
+    Raises:
+        ValueError: if the launcher started more.
+    """
+    started = int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_RANK" in os.environ else world_size
+    if started != world_size:
+        raise ValueError(
+            f"{started} processes were started, and each would run alone and write into the same folder. On a machine "
+            "without GPUs give use_cpu=True (--use_cpu), by which they find each other."
+        )
 
 
 def check_sharding(accelerator: Accelerator, method: UnlearningMethod) -> None:

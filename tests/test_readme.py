@@ -15,6 +15,7 @@ from .conftest import TINY_MODELS
 from .hub_server import HubServer
 
 ROOT = Path(__file__).parents[1]
+FREE_PORT = ["--main_process_port", "0"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -56,17 +57,22 @@ def test_the_commands(folder, digits):
         "unlearn",
         "evaluate",
         "compare",
+        "unlearn",
         "push",
         *["verify"] * 3,
         *["request"] * 3,
     ]
     for words in written[:3]:
         assert "| original" in run([sys.executable, "-m", "hf_lotus.cli.main", *words[1:]], folder)
+    # The tests have no GPU, and other launches on their machine.
+    launched = run([sys.executable, "-m", "hf_lotus.cli.main", *written[3][1:], "--use_cpu", *FREE_PORT], folder)
+    assert launched.count("| original") == 1
+    assert UnlearningResult.from_json(folder / "unlearned_by_two" / "results.json").provenance["processes"] == 2
     digits[0]["image"].save(folder / "picture.png")
     expected = ["is published", "the figures, measured again: needs", "ok      lotus: rf jsd", "the forget set"]
     expected += ["Request ticket-118", "| ticket-118", "What was to be kept, by each model"]
     with HubServer() as hub:
-        for words, printed in zip(written[3:], expected, strict=True):
+        for words, printed in zip(written[4:], expected, strict=True):
             command = [sys.executable, "-m", "hf_lotus.cli.main", *words[1:]]
             assert printed in run(command, folder, **hub.environment(folder / "home"), HF_HUB_OFFLINE="0")
     for output in ("unlearned", "evaluation", "comparison/seed-2"):

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import ViTForImageClassification
 
 from hf_lotus.methods import SSD, UNSIR, LoTUS, SalUn
-from hf_lotus.sharding import check_sharding
+from hf_lotus.sharding import check_launch, check_sharding
 
 from .killed_runs import METHODS
 from .method_helpers import equal
@@ -141,3 +141,14 @@ class TestWhatDeepSpeedIsRefused:
 def test_whole_weights_are_nobodys_business():
     for kind in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
         check_sharding(SimpleNamespace(distributed_type=kind), SSD())
+
+
+def test_processes_that_do_not_know_of_each_other(monkeypatch):
+    """Started together on a machine without GPUs, without use_cpu, each takes itself for the only one."""
+    check_launch(1)
+    monkeypatch.setenv("WORLD_SIZE", "2")  # a cluster's, of other processes
+    check_launch(1)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    check_launch(2)
+    with pytest.raises(ValueError, match="2 processes were started, and each would run alone.*give use_cpu=True"):
+        check_launch(1)
