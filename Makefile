@@ -25,8 +25,9 @@ style: $(READY)  ## put the style right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(READY)  ## speed of a round and of an evaluation against their limits
+benchmark: $(READY)  ## speed and cost of a run and of an evaluation, against a plain loop and against their limits
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/cost_curve.py
 	$(BIN)/python benchmarks/rf_jsd_streaming.py
 
 metrics: $(READY)  ## renew the files that the stand-alone metrics share

@@ -23,7 +23,7 @@ from transformers import BaseImageProcessor
 from hf_lotus.columns import find_image_column, find_label_column, read_labels, require_map_style
 
 # Stores up to this size live in memory; larger ones in an unlinked file beside the data sets' cache.
-IN_MEMORY_BYTES = 1 << 30
+IN_MEMORY_BYTES = 1 << 26
 # How far the finished pixels may lie from the processor's own; rounding alone stays under 1e-6.
 AGREEMENT = 1e-5
 
