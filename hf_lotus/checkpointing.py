@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from accelerate.utils import broadcast_object_list
@@ -88,9 +89,8 @@ class Checkpointing(Trainer):
         if given is not True:
             self._seconds_before = self._check(os.fspath(given))["seconds"]
             return os.fspath(given)
-        folders = sorted(Path(self.args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_number, reverse=True)
         problems = []
-        for folder in folders:
+        for folder in _newest_first(self.args.output_dir):
             try:
                 self._seconds_before = self._check(str(folder))["seconds"]
             except ValueError as error:
@@ -207,6 +207,22 @@ def read_mark(folder: str | os.PathLike) -> dict[str, object] | None:
         return {**mark, "run": dict(mark["run"]), "seconds": float(mark["seconds"])}
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def last_whole_checkpoint(folder: str | os.PathLike) -> str | None:
+    """The last checkpoint of an output folder that was written to its end; None if there is none.
+
+    A process that is killed while it writes a checkpoint leaves one from which nothing can go on.
+    """
+    for checkpoint in _newest_first(folder):
+        with suppress(ValueError):
+            _require_whole(str(checkpoint))
+            return str(checkpoint)
+    return None
+
+
+def _newest_first(folder: str | os.PathLike) -> list[Path]:
+    return sorted(Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_number, reverse=True)
 
 
 def _number(folder: Path) -> int:

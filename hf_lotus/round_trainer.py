@@ -18,6 +18,8 @@ from hf_lotus.batches import FORGET_FLAG, POSITION
 from hf_lotus.images import Augmentation, ReadyImages, ready
 from hf_lotus.methods import GradientMethod, Task
 from hf_lotus.round_batches import RoundBatches
+from hf_lotus.round_control import RoundControl
+from hf_lotus.round_control import RoundControl
 from hf_lotus.rounds import NOISE, derived_seed
 
 
@@ -44,9 +46,11 @@ class RoundTrainer(Trainer):
     splits: Mapping[str, Dataset | None]
     sampler: RoundBatches
     counts: Tensor
+    _rounds: RoundControl
     _columns: Mapping[str, str | int | None]
     _augmentation: Augmentation
     _noise: torch.Generator
+    _rounds: RoundControl
     _batch_id = (-1, 0)
     _operations: dict[int, int]
     _evaluated: Dataset | None = None
@@ -171,15 +175,9 @@ class RoundTrainer(Trainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
         """As in `Trainer`, which also takes the norm where it is neither clipped nor logged."""
-        if grad_norm is None and self.args.logging_strategy != "steps" and not self.ends_pass:
+        if grad_norm is None and self.args.logging_strategy != "steps" and not self._rounds.ends_pass:
             return None
         return super()._get_grad_norm(model, grad_norm)
-
-    @property
-    def ends_pass(self) -> bool:
-        """Whether the current optimizer step is the last of its pass."""
-        within = self.state.global_step - self.sampler.first_step(self.sampler.round)
-        return self.sampler.pass_at(self.sampler.round, within)[1]
 
     def _is_counted(self, positions: Tensor) -> Tensor:
         """False for samples that are repeated to give every rank batches of one size."""

@@ -11,18 +11,18 @@ PACKAGE = Path(__file__).parents[1] / "hf_lotus"
 # Each room may import from its own line and the lines above, but never sideways among methods or commands.
 LAYERS = [
     {"version", "rows", "divergences", "membership", "margins", "functional", "metric_files", "sources", "citations"}
-    | {"kept_logits", "private_files"},
-    {"columns", "duplicates", "splits", "images", "batches", "rounds", "round_batches", "results", "checks"}
+    | {"kept_logits", "private_files", "cifar_resnet", "charts"},
+    {"columns", "duplicates", "mufac", "splits", "images", "batches", "rounds", "round_batches", "results", "checks"}
     | {"ready_splits", "digests", "manifest", "summary"},
     {"predictions", "methods.base", "methods", "evaluation"},
-    {"figures"},
+    {"figures", "row_details", "paper", "report_figures", "report"},
     {"model_card", "verification", "hub", "deletion_requests", "request_history", "request_inbox"},
     {"arguments", "teacher", "run", "round_trainer", "weight_mask", "round_control", "publishing", "trainer"}
-    | {"stopping", "comparison", "checkpoints", "run_identity", "checkpointing", "sharding"},
-    {"cli"},
+    | {"stopping", "comparison", "run_identity", "checkpointing", "sharding"},
+    {"cli", "recipe", "training", "benchmark"},
 ]
 # Within layer 1 and 2 the order is this one: a room imports only from rooms before it.
-ORDER = ["columns", "duplicates", "digests", "splits", "images", "batches", "rounds", "round_batches", "checks"]
+ORDER = ["columns", "duplicates", "mufac", "digests", "splits", "images", "batches", "rounds", "round_batches", "checks"]
 ORDER += ["ready_splits", "results", "summary", "manifest", "predictions", "methods.base", "methods", "evaluation"]
 
 

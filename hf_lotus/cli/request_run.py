@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset
 
 from hf_lotus.arguments import UnlearningArguments
-from hf_lotus.checkpoints import last_whole_checkpoint
+from hf_lotus.checkpointing import last_whole_checkpoint
 from hf_lotus.cli.data import DatasetArguments, LoadedData, load_splits
 from hf_lotus.cli.models import ModelArguments, load_model, load_processor
 from hf_lotus.cli.parsing import parse
