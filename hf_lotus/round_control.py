@@ -48,11 +48,6 @@ class RoundControl(TrainerCallback):
         """Whether the optimizer step that is being made is the last of its pass."""
         return self._pass_at(self.trainer.state.global_step)[1]
 
-    @property
-    def ends_pass(self) -> bool:
-        """Whether that step is the last of its pass; where a resume takes a round once more, of the round anew."""
-        return self._pass_at(self.trainer.state.global_step)[1]
-
     def _pass_at(self, step: int) -> tuple[Pass, bool]:
         return self.trainer.sampler.pass_at(self.index, step - self.first_step)
 

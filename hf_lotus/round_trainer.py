@@ -19,7 +19,6 @@ from hf_lotus.images import Augmentation, ReadyImages, ready
 from hf_lotus.methods import GradientMethod, Task
 from hf_lotus.round_batches import RoundBatches
 from hf_lotus.round_control import RoundControl
-from hf_lotus.round_control import RoundControl
 from hf_lotus.rounds import NOISE, derived_seed
 
 
@@ -50,7 +49,6 @@ class RoundTrainer(Trainer):
     _columns: Mapping[str, str | int | None]
     _augmentation: Augmentation
     _noise: torch.Generator
-    _rounds: RoundControl
     _batch_id = (-1, 0)
     _operations: dict[int, int]
     _evaluated: Dataset | None = None
