@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
@@ -23,7 +24,8 @@ from hf_lotus.methods import UnlearningMethod, describe
 # what it logs, and how often it saves or evaluates is not among them.
 _DECISIVE = ("seed", "data_seed", "learning_rate", "optim", "optim_args", "weight_decay", "max_grad_norm")
 _DECISIVE += ("adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps")
-_DECISIVE += ("bf16", "fp16", "horizontal_flip", "crop_padding", "dataloader_drop_last", "greater_is_better")
+_DECISIVE += ("horizontal_flip", "crop_padding", "dataloader_drop_last", "greater_is_better", "keep_teacher_logits")
+_DECISIVE += ("teacher_logits_dtype",)
 # Schedules that go on alike whatever number of rounds is to come: such a run may be made longer when it is resumed.
 _ENDLESS = ("constant", "constant_with_warmup")
 # Of each set so many samples are read; the labels and, of a selection, the row numbers of all of them.
@@ -52,7 +54,11 @@ def run_identity(
         "gradient_accumulation_steps": arguments.gradient_accumulation_steps,
         "number of processes": arguments.world_size,
         "metric_for_best_model": arguments.chosen_by,
+        "mixed_precision": arguments.mixed_precision,  # the launcher's, or that of bf16 and fp16
     }
+    kind = arguments.distributed_state.distributed_type
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        chosen["weights divided by"] = kind.value  # who keeps the optimizer's state in files of their own
     warmup_is_a_share = 0 < arguments.warmup_steps < 1
     if chosen["lr_scheduler_type"] not in _ENDLESS or warmup_is_a_share:
         rounds, steps = arguments.num_train_epochs, arguments.max_steps

@@ -51,6 +51,7 @@ OTHERS = {
     "accumulation": ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps (1 there, 2 here)"),
     "another schedule": ({"lr_scheduler_type": "linear"}, "lr_scheduler_type (constant there, linear here)"),
     "another optimizer": ({"optim": "adamw_torch"}, "optim (sgd there, adamw_torch here)"),
+    "half precision": ({"bf16": True}, "mixed_precision (no there, bf16 here)"),
     "augmentation": ({"horizontal_flip": True}, "horizontal_flip (False there, True here)"),
     "another model": ({"family": "deit"}, "the model's weights (give the original model, not a checkpoint)"),
 }
