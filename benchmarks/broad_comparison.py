@@ -1,0 +1,210 @@
+"""Margin matching against LoTUS and the baselines where they were not tuned: many settings, every choice retrain-free.
+
+    python benchmarks/broad_comparison.py --output_dir broad --cifar10 path/or/id
+
+Two data sets (5,000 images of CIFAR-10; scikit-learn's digits) × two small models (ResNet, ViT) × four forget sets
+(10 % and 50 % of each class; 10 %, of which 80 % from two classes; 10 % with 20 unseen samples a class) × three seeds,
+each with its own split, original and retrained model. Every method gets the same number of configurations, and the one
+with the least retrain-free gap is taken; no retrained model takes part in a choice. Broken off, it goes on where it
+stopped; `--cells` divides the work between processes. `broad_report.py` makes the tables, `broad_relearning.py` tells
+how fast what was forgotten comes back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import Dataset, load_dataset
+from torch import Tensor, nn
+from transformers import ViTImageProcessorPil
+
+from hf_lotus import (
+    SCRUB,
+    Comparison,
+    Contender,
+    Finetune,
+    LoTUS,
+    MarginMatching,
+    NegGradPlus,
+    SalUn,
+    UnlearningArguments,
+)
+from hf_lotus.cli.demo import load_parts, small_resnet, small_vit
+from hf_lotus.images import ReadyImages
+from hf_lotus.splits import stratified_rows
+
+SIZE, SEEDS = 32, (0, 1, 2)
+DATA, MODELS = ("cifar10", "digits"), ("resnet", "vit")
+FORGET = ("10 %", "50 %", "10 %, skewed", "10 %, few unseen")
+UNSEEN_A_CLASS, SKEW = 20, 0.8
+
+
+def configurations() -> dict[str, Contender]:
+    """Four of each method, named method/number: two rates by two settings, or four rates."""
+    adam, sgd = ("adamw_torch_fused", (1e-4, 1e-3)), ("sgd", (1e-3, 1e-2))
+    grids = {
+        "lotus": (adam, [LoTUS(alpha=alpha, stop_margin=2.0) for alpha in (2.0, 8.0)]),
+        "finetune": (("sgd", (1e-3, 1e-2, 3e-2, 1e-1)), [Finetune()]),
+        "neggrad_plus": (sgd, [NegGradPlus(alpha=alpha) for alpha in (0.95, 0.99)]),
+        "scrub_r": (("adamw_torch_fused", (1e-4, 5e-4)), [SCRUB(alpha=a, rewind=True) for a in (0.001, 0.5)]),
+        "salun": (sgd, [SalUn(saliency=share) for share in (0.1, 0.5)]),
+        "margin_matching": (adam, [MarginMatching(fit_temperature=fit) for fit in (False, True)]),
+    }
+    contenders = {}
+    for name, ((optim, rates), methods) in grids.items():
+        for number, (method, rate) in enumerate(product(methods, rates)):
+            momentum = {"optim_args": "momentum=0.9"} if optim == "sgd" else {}
+            arguments = {"optim": optim, "learning_rate": rate, **momentum}
+            contenders[f"{name}-{number}"] = Contender(method, arguments)
+    return contenders
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The data of one cell."""
+
+    train: Dataset
+    unseen: Dataset
+    test: Dataset
+
+
+def load(name: str, cifar10: str, seed: int) -> Parts:
+    """5,000 + 2,000 + 2,000 images of CIFAR-10, drawn by class; or all the digits, in halves and quarters."""
+    if name == "digits":
+        digits = load_parts(seed)
+        return Parts(digits.train, digits.unseen, digits.test)
+    data = load_dataset(cifar10)
+    train, test = (data[split] for split in ("train", "test"))
+    rows, held_out = stratified_rows(_labels(train), 0.1, seed), stratified_rows(_labels(test), 0.4, seed)
+    unseen = held_out[stratified_rows(_labels(test)[held_out], 0.5, seed)]
+    return Parts(train.select(rows), test.select(unseen), test.select(np.setdiff1d(held_out, unseen)))
+
+
+def _labels(data: Dataset) -> np.ndarray:
+    return np.array(data["label" if "label" in data.column_names else "labels"])
+
+
+def forget_rows(labels: np.ndarray, how: str, seed: int) -> np.ndarray:
+    """Row numbers to forget."""
+    if how != "10 %, skewed":
+        return stratified_rows(labels, 0.5 if how == "50 %" else 0.1, seed)
+    rng, count = np.random.default_rng(seed), round(0.1 * len(labels))
+    two = rng.choice(np.unique(labels), 2, replace=False)
+    inside = rng.permutation(np.flatnonzero(np.isin(labels, two)))[: round(SKEW * count)]
+    outside = rng.permutation(np.flatnonzero(~np.isin(labels, two)))[: count - len(inside)]
+    return np.sort(np.concatenate([inside, outside]))
+
+
+@dataclass
+class Cell:
+    """One model, one data set, one forget set, one seed."""
+
+    data: str
+    model: str
+    forget: str
+    seed: int
+    options: argparse.Namespace
+    processor: object = field(default_factory=lambda: ViTImageProcessorPil(size={"height": SIZE, "width": SIZE}))
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        scenario = self.forget.replace(" %", "").replace(", ", "-").replace(" ", "-")
+        return f"{self.data}-{self.model}-{scenario}-seed{self.seed}"
+
+    def run(self) -> None:
+        """Train, retrain, unlearn by every configuration, measure, and leave results.json."""
+        folder = Path(self.options.output_dir) / self.name
+        if (folder / "results.json").exists():
+            return
+        comparison = Comparison(**self.settings(), args=self.arguments(folder))
+        result = comparison.run(configurations(), cell=[self.data, self.model, self.forget, self.seed])
+        result.to_json(folder / "results.json")
+
+    def arguments(self, folder: str | Path) -> UnlearningArguments:
+        """What all methods have in common."""
+        return UnlearningArguments(
+            str(folder), num_train_epochs=10, per_device_train_batch_size=64, seed=self.seed, use_cpu=True,
+            disable_tqdm=True, logging_strategy="no",
+        )  # fmt: skip
+
+    def settings(self) -> dict[str, object]:
+        """The models and the sets, as `Comparison` and `UnlearningTrainer` take them."""
+        parts = load(self.data, self.options.cifar10, self.seed)
+        labels, unseen = _labels(parts.train), parts.unseen
+        forget = forget_rows(labels, self.forget, self.seed)
+        retain = parts.train.select(np.setdiff1d(np.arange(len(labels)), forget))
+        models = Path(self.options.output_dir) / "models"
+        shared = self.forget.removesuffix(", few unseen")  # the same forget set, with less to compare it with
+        retrained = f"{self.data}-{self.model}-{shared}-seed{self.seed}".replace(" ", "_")
+        if shared != self.forget:
+            of_class = [np.flatnonzero(_labels(unseen) == c)[:UNSEEN_A_CLASS] for c in np.unique(labels)]
+            unseen = unseen.select(np.sort(np.concatenate(of_class)))
+        return {
+            "model": self.trained(models / f"{self.data}-{self.model}-seed{self.seed}", parts.train),
+            "retrain_model": self.trained(models / retrained, retain),
+            "forget_dataset": parts.train.select(forget),
+            "retain_dataset": retain,
+            "unseen_dataset": unseen,
+            "eval_dataset": parts.test,
+            "processing_class": self.processor,
+        }
+
+    def trained(self, folder: Path, data: Dataset) -> nn.Module:
+        """A model trained from scratch, or the one that was trained so before."""
+        build = small_resnet if self.model == "resnet" else small_vit
+        torch.manual_seed(self.seed)
+        model = build()
+        if (folder / "model.safetensors").exists():
+            return type(model).from_pretrained(folder)
+        images = ReadyImages(data, self.processor, num_labels=10)
+        batch = images.finish(images.__getitems__(range(len(images))))
+        train(model, batch["pixel_values"], batch["labels"], epochs=30, seed=self.seed)
+        model.save_pretrained(folder)
+        return model
+
+
+def train(model: nn.Module, pixels: Tensor, labels: Tensor, epochs: int, seed: int) -> None:
+    """AdamW with a cosine schedule, until the training set is all but known."""
+    generator, batch_size = torch.Generator().manual_seed(seed), 64
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=5e-4, fused=True)
+    steps = epochs * math.ceil(len(labels) / batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    model.train()
+    for _ in range(epochs):
+        for rows in torch.randperm(len(labels), generator=generator).split(batch_size):
+            F.cross_entropy(model(pixel_values=pixels[rows]).logits, labels[rows]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+
+
+def main() -> None:
+    """Run the cells."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", default="broad_comparison", help="folder for models and results")
+    parser.add_argument("--cifar10", default="uoft-cs/cifar10", help="the data set, by id or folder")
+    parser.add_argument("--cells", default="0/1", help="part/parts: do each parts-th cell, from the part-th on")
+    parser.add_argument("--only", default="", help="do the cells with this in their names")
+    options = parser.parse_args()
+    part, parts = map(int, options.cells.split("/"))
+    cells = [Cell(*which, options) for which in product(DATA, MODELS, FORGET, SEEDS)]
+    cells = sorted(cells, key=lambda cell: cell.seed)
+    for cell in [cell for cell in cells if options.only in cell.name][part::parts]:
+        started = time.perf_counter()
+        cell.run()
+        sys.stdout.write(f"{cell.name}: {time.perf_counter() - started:.0f} s\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
