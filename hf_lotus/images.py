@@ -170,7 +170,8 @@ class ReadyImages(torch.utils.data.Dataset):
                 )
             self.pixels[missing] = prepared
             self.is_ready[missing] = True
-        return {"pixel_values": self.pixels[rows], "labels": self.labels[rows]}
+        # Many times faster than indexing by a tensor, and the same.
+        return {"pixel_values": self.pixels.index_select(0, rows), "labels": self.labels[rows]}
 
     def finish(
         self,

@@ -168,8 +168,7 @@ def _interleave(parts: list[tuple[Tensor, Mapping[str, Tensor]]], size: int) -> 
     """Put batches of different sides back into one, in the order that the masks say."""
     if len(parts) == 1:
         return dict(parts[0][1])
-    merged = {name: values.new_empty((size, *values.shape[1:])) for name, values in parts[0][1].items()}
-    for mask, batch in parts:
-        for name, values in batch.items():
-            merged[name][mask] = values
-    return merged
+    # Where each sample of the batch lies in the sides laid end to end.
+    places = torch.empty(size, dtype=torch.long)
+    places[torch.cat([mask.nonzero()[:, 0] for mask, _ in parts])] = torch.arange(size)
+    return {name: torch.cat([batch[name] for _, batch in parts]).index_select(0, places) for name in parts[0][1]}
