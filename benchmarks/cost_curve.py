@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from datasets import Dataset, concatenate_datasets, disable_progress_bars, load_from_disk
-from speed import Task, load
+from tasks import Task, load
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from hf_lotus import ForgetRetainSplit, LoTUS, UnlearningArguments, UnlearningTrainer

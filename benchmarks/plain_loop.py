@@ -52,7 +52,9 @@ def transform_of(processor: object) -> Callable:
 def predict_one_by_one(model: nn.Module, samples: Samples) -> tuple[Tensor, Tensor]:
     """Probabilities (samples, classes) and labels (samples,), one image a forward pass."""
     model.eval()
-    found = [(model(pixel_values=pixels).logits, label) for pixels, label, _ in DataLoader(samples, batch_size=1)]
+    found = []
+    for pixels, label, _ in DataLoader(samples, batch_size=1):
+        found.append((model(pixel_values=pixels.to(model.device)).logits.cpu(), label))
     return torch.cat([logits for logits, _ in found]).softmax(1), torch.cat([label for _, label in found])
 
 
@@ -78,6 +80,7 @@ def unlearn(
         temperature = math.exp(alpha * (accuracy(model, sets["forget"]) - bound))
         model.train()
         for pixels, _, is_forget in loader:
+            pixels, is_forget = pixels.to(model.device), is_forget.to(model.device)
             with torch.no_grad():
                 known = teacher(pixel_values=pixels).logits
             soft = F.gumbel_softmax(known, tau=temperature)

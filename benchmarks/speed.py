@@ -10,6 +10,7 @@
   original, from images as they lie in the data set. Both ways' figures are printed: both do the work.
 
 Data and model: the CIFAR-10 checkpoint beside the project where it is, else the same ResNet on scikit-learn's digits.
+`--task resnet18` and `--task vit-b16` take these models at 224 pixels on JPEGs of ImageNet's size, for a GPU.
 """
 
 from __future__ import annotations
@@ -22,71 +23,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import plain_loop
 import torch
-from datasets import Dataset, concatenate_datasets, load_dataset
+from tasks import ALPHA, BATCH, RATE, Task, load
 from torch import Tensor, nn
-from transformers import (
-    AutoImageProcessor,
-    AutoModelForImageClassification,
-    ResNetConfig,
-    ResNetForImageClassification,
-    ViTImageProcessorPil,
-)
 
-from hf_lotus import ForgetRetainSplit, LoTUS, UnlearningArguments, UnlearningTrainer
-from hf_lotus.cli.demo import load_parts
-
-SHARED = Path(__file__).parents[2] / "shared"
-ALPHA, RATE, BATCH = 2.0, 1e-4, 128
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is unlearned from what."""
-
-    model: nn.Module
-    processor: object
-    sets: dict[str, Dataset]
-
-    def trainer(self, folder: str, rounds: int) -> UnlearningTrainer:
-        """A trainer with a model of its own, which neither stops nor saves."""
-        arguments = UnlearningArguments(
-            folder, num_train_epochs=rounds, save_strategy="no", logging_strategy="no", disable_tqdm=True,
-            learning_rate=RATE, per_device_train_batch_size=BATCH,
-        )  # fmt: skip
-        sets = {f"{'eval' if name == 'test' else name}_dataset": data for name, data in self.sets.items()}
-        method = LoTUS(alpha=ALPHA, stop_margin=2.0)
-        return UnlearningTrainer(copy.deepcopy(self.model), arguments, method, processing_class=self.processor, **sets)
-
-
-def load(rows: int) -> Task:
-    """The real model and data, or what stands in for them, with at most `rows` training rows."""
-    checkpoint = SHARED / "checkpoints" / "cifar10-resnet" / "original"
-    if checkpoint.is_dir():
-        data = load_dataset(str(SHARED / "data" / "cifar10"))
-        model = AutoModelForImageClassification.from_pretrained(checkpoint)
-        processor = AutoImageProcessor.from_pretrained(checkpoint, backend="pil")
-        train, test = data["train"], data["test"]
-    else:
-        parts = load_parts(seed=0)
-        config = ResNetConfig(
-            embedding_size=32, hidden_sizes=[32, 64, 128, 256], depths=[2] * 4, layer_type="basic", num_labels=10
-        )
-        model, processor = ResNetForImageClassification(config), ViTImageProcessorPil(size={"height": 32, "width": 32})
-        train = concatenate_datasets([parts.train] * 12)
-        test = concatenate_datasets([parts.test, parts.unseen] * 5)
-    train, test = (part.select(range(min(size, len(part)))) for part, size in ((train, rows), (test, rows // 4)))
-    split = ForgetRetainSplit.from_fraction(train, 0.1, label_column="label")
-    held_out = ForgetRetainSplit.from_fraction(test, 0.5, label_column="label")
-    return Task(
-        model,
-        processor,
-        {"forget": split.forget, "retain": split.retain, "unseen": held_out.forget, "test": held_out.retain},
-    )
+from hf_lotus import UnlearningTrainer
 
 
 def timed(function: Callable[[], object]) -> tuple[float, object]:
@@ -171,7 +114,8 @@ def against_the_limit(task: Task, rounds: int, repeats: int) -> None:
 
 def against_a_plain_loop(task: Task, rounds: int) -> None:
     """Unlearn and measure, from the data set to the figures, in both ways."""
-    plain, transform = copy.deepcopy(task.model), plain_loop.transform_of(task.processor)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    plain, transform = copy.deepcopy(task.model).to(device), plain_loop.transform_of(task.processor)
     sets = {name: plain_loop.Samples(data, transform, name == "forget") for name, data in task.sets.items()}
     settings = {"rounds": rounds, "alpha": ALPHA, "rate": RATE, "batch_size": BATCH, "seed": 0}
     unlearning, teacher = timed(lambda: plain_loop.unlearn(plain, sets, **settings))
@@ -206,16 +150,17 @@ def say(line: str) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=("cifar10", "resnet18", "vit-b16"), default="cifar10", help="model and data")
     parser.add_argument("--rows", type=int, default=20_000, help="training rows to take")
     parser.add_argument("--rounds", type=int, default=10, help="rounds of a run")
     parser.add_argument("--repeats", type=int, default=5, help="bare rounds and evaluations to time")
     parser.add_argument("--plain_rows", type=int, default=5_000, help="training rows for the comparison with the loop")
     options = parser.parse_args()
-    task = load(options.rows)
+    task = load(options.rows, options.task)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     say(f"device: {device} ({platform.machine()}), torch {torch.__version__}, {type(task.model).__name__}")
     against_the_limit(task, options.rounds, options.repeats)
-    against_a_plain_loop(load(options.plain_rows), options.rounds)
+    against_a_plain_loop(load(options.plain_rows, options.task), options.rounds)
 
 
 if __name__ == "__main__":
