@@ -62,7 +62,7 @@ def test_hashing_by_bytes_decodes_nothing():
 
 
 def test_errors_name_what_is_allowed(digits):
-    with pytest.raises(ValueError, match="'bytes' or 'pixels', got 'names'"):
+    with pytest.raises(ValueError, match="'bytes', 'pixels' or 'phash', got 'names'"):
         content_digests(digits, by="names")
     with pytest.raises(ValueError, match="no image column to look for duplicates in"):
         content_digests(digits.remove_columns("image"))

@@ -19,11 +19,12 @@ LAYERS = [
     {"model_card", "verification", "hub", "deletion_requests", "request_history", "request_inbox"},
     {"arguments", "teacher", "run", "round_trainer", "weight_mask", "round_control", "publishing", "trainer"}
     | {"stopping", "comparison", "run_identity", "checkpointing", "sharding"},
-    {"cli", "recipe", "training", "benchmark"},
+    {"cli", "recipe", "training", "benchmark_data", "benchmark"},
 ]
 # Within layer 1 and 2 the order is this one: a room imports only from rooms before it.
-ORDER = ["columns", "duplicates", "mufac", "digests", "splits", "images", "batches", "rounds", "round_batches", "checks"]
-ORDER += ["ready_splits", "results", "summary", "manifest", "predictions", "methods.base", "methods", "evaluation"]
+ORDER = ["columns", "duplicates", "mufac", "digests", "splits", "images", "batches", "rounds", "round_batches"]
+ORDER += ["checks", "ready_splits", "results", "summary", "manifest", "predictions", "methods.base", "methods"]
+ORDER += ["evaluation"]
 
 
 def room_of(module: str) -> str:

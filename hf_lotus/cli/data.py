@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from hf_lotus.columns import find_image_column, find_label_column, nearest, read_labels
 from hf_lotus.duplicates import content_digests, find_duplicates, shared_rows
+from hf_lotus.mufac import clean_mufac, is_mufac, load_mufac
 from hf_lotus.splits import ForgetRetainSplit, stratified_rows
 
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
@@ -80,7 +81,10 @@ class LoadedData:
 
 
 def load_splits(
-    arguments: DatasetArguments, num_labels: int | None, select: Callable[..., ForgetRetainSplit] | None = None
+    arguments: DatasetArguments,
+    num_labels: int | None,
+    select: Callable[..., ForgetRetainSplit] | None = None,
+    reduce: Callable[[DatasetDict], DatasetDict] | None = None,
 ) -> LoadedData:
     """Load the data set and choose what to forget, what is unseen, and what to test on.
 
@@ -88,6 +92,7 @@ def load_splits(
         arguments: which data; for a selection by flags, `DataArguments`.
         num_labels: the model's number of classes; chooses between several label columns.
         select: chooses what to forget from (train split, arguments, label column); by default the flags do.
+        reduce: leaves rows out of the splits before anything is chosen; by default none.
 
     Raises:
         ValueError: if a split, column, class, value or row does not exist, or not exactly one selection was made.
@@ -96,6 +101,7 @@ def load_splits(
     for name in {arguments.train_split, arguments.test_split, arguments.unseen_split} - {None, "test"}:
         if name not in data:
             raise ValueError(f"The data set has no split {name!r}. {nearest(name, list(data))}")
+    data = data if reduce is None else reduce(data)
     train, test = data[arguments.train_split], data.get(arguments.test_split)
     label_column = find_label_column(train, arguments.label_column, num_labels)
     split = (select or _select)(train, arguments, label_column)
@@ -118,6 +124,8 @@ def _load(arguments: DatasetArguments) -> DatasetDict:
     folder = Path(arguments.dataset_name)
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
         data = load_from_disk(arguments.dataset_name)
+    elif is_mufac(folder):
+        data = clean_mufac(load_mufac(folder))
     else:
         data = load_dataset(arguments.dataset_name, arguments.dataset_config, revision=arguments.dataset_revision)
     return data if isinstance(data, DatasetDict) else DatasetDict({arguments.train_split: data})

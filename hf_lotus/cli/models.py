@@ -8,6 +8,8 @@ import torch
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 from transformers.utils import is_torchvision_available
 
+import hf_lotus.cifar_resnet  # noqa: F401 - registers a model
+
 
 @dataclass
 class ModelArguments:
