@@ -26,11 +26,14 @@ from hf_lotus.digests import weights_digest
 from hf_lotus.methods import Retrain, UnlearningMethod, describe
 from hf_lotus.ready_splits import ready_splits
 from hf_lotus.results import CONTROL_ROWS, ORIGINAL, RETRAIN, ModelResult, UnlearningResult, provenance, write_whole
+from hf_lotus.row_details import row_details
 from hf_lotus.trainer import UnlearningTrainer
 
 logger = logging.get_logger(__name__)
 
 _MEASURED = "measured.json"
+# Counts up when a kept row holds something else than before: older ones are then measured anew.
+_ROW_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Comparison:
 
     Each method starts from its own copy of the model. What it has measured is kept in the output folder, and taken
     from there when the comparison is run again with the same model, data and settings: a comparison that was broken
-    off goes on where it stopped. The retrained model is kept there too; other weights are not saved.
+    off goes on where it stopped. The retrained model is kept there too; other weights are not saved. The result's
+    provenance has under "details" what a report shows of each model (`row_details`).
 
     Args:
         model: the trained classifier; not changed.
@@ -110,12 +114,12 @@ class Comparison:
             retrain_seconds = self._retrain(contender)
         retrained = None if self.retrain_model is None else weights_digest(self.retrain_model)
         evaluator = None
-        rows = {}
+        rows, details = {}, {}
         for name, contender in others.items():
             trainer = self._trainer(name, contender, self.retrain_model)
             # The original's and the retrained model's predictions are made once for all.
             evaluator = trainer.evaluator = evaluator or trainer.evaluator
-            rows[name] = self._measured(name, contender, trainer, retrained)
+            rows[name], details[name] = self._measured(name, contender, trainer, retrained)
             self.on_measured(rows[name])
             trainer.accelerator.free_memory()
             del trainer
@@ -124,11 +128,13 @@ class Comparison:
             shutil.rmtree(self._logits, ignore_errors=True)
         yardstick = evaluator.yardstick
         models = [yardstick.measure(ORIGINAL, yardstick.original), *rows.values()]
+        details = {ORIGINAL: row_details(yardstick, yardstick.original), **details}
         if yardstick.retrained is not None:
             models.append(yardstick.measure(RETRAIN, yardstick.retrained, retrain_seconds))
+            details[RETRAIN] = row_details(yardstick, yardstick.retrained)
         samples = {split: len(data) for split, data in self.splits.items() if data is not None}
         settings = {name: {**describe(c.method), "arguments": dict(c.arguments)} for name, c in contenders.items()}
-        run = provenance(seed=self.args.seed, samples=samples, methods=settings, **about)
+        run = provenance(seed=self.args.seed, samples=samples, methods=settings, details=details, **about)
         return UnlearningResult(tuple(models), yardstick.controls, yardstick.notes, run)
 
     @property
@@ -154,17 +160,18 @@ class Comparison:
 
     def _measured(
         self, name: str, contender: Contender, trainer: UnlearningTrainer, retrained: str | None
-    ) -> ModelResult:
+    ) -> tuple[ModelResult, dict[str, object]]:
         path = Path(trainer.args.output_dir) / _MEASURED
         key = self._key(contender, trainer, retrained)
         if (kept := _kept(path, key)) is not None:
-            return ModelResult(**{**kept, "name": name})
+            return ModelResult(**{**kept["measured"], "name": name}), kept["details"]
         trainer.train()
-        predictions = trainer.student_predictions()
-        measured = trainer.evaluator.yardstick.measure(name, predictions, trainer.unlearning_seconds)
+        predictions, yardstick = trainer.student_predictions(), trainer.evaluator.yardstick
+        measured = yardstick.measure(name, predictions, trainer.unlearning_seconds)
+        details = row_details(yardstick, predictions, trainer.state.log_history)
         if trainer.is_world_process_zero():
-            _keep(path, key, asdict(measured))
-        return measured
+            _keep(path, key, {"measured": asdict(measured), "details": details})
+        return measured, details
 
     def _retrain(self, contender: Contender) -> float:
         """Train the model to measure gaps from, or take the one that was trained before; return its seconds."""
@@ -188,7 +195,7 @@ class Comparison:
         skipped = ("output_dir", "teacher_logits_dir", "disable_tqdm", "report_to", "run_name", "local_rank")
         skipped += ("hub_token",)
         arguments = {name: value for name, value in trainer.args.to_dict().items() if name not in skipped}
-        described = [describe(contender.method), arguments, self._given, retrained]
+        described = [_ROW_VERSION, describe(contender.method), arguments, self._given, retrained]
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
 
     @cached_property
