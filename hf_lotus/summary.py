@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import mean, stdev
 
 from hf_lotus.results import (
@@ -16,6 +17,22 @@ from hf_lotus.results import (
     number,
     plain,
 )
+
+# How Markdown shows the marks of a cell.
+_MARKS = {"best": "**", "second": "*", "": ""}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure of the table.
+
+    Attributes:
+        text: the figure, a mean ± deviation over several runs, or a dash.
+        mark: "best", "second", or "".
+    """
+
+    text: str
+    mark: str = ""
 
 
 def summarize(results: Sequence[UnlearningResult]) -> str:
@@ -31,21 +48,36 @@ def summarize(results: Sequence[UnlearningResult]) -> str:
     Raises:
         ValueError: if there are none, or their models differ.
     """
+    headings, rows = summary_cells(results)
+    table = [[name, *(f"{_MARKS[c.mark]}{c.text}{_MARKS[c.mark]}" for c in cells)] for name, cells in rows]
+    for row, (name, _) in zip(table, rows, strict=True):
+        row[0] = f"*{name}*" if name == REFERENCE_ROW else plain(name)
+    return "\n".join([markdown_table(["Model", *headings], table), "", *explanation(results)])
+
+
+def summary_cells(results: Sequence[UnlearningResult]) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
+    """The cells of `summarize`'s table.
+
+    Returns:
+        the headings of the columns that any model has a figure for, and (name, a cell a heading) of each row: the
+        models, then the references.
+
+    Raises:
+        ValueError: as `summarize`.
+    """
     names = [[model.name for model in result.models] for result in results]
     if not names or any(other != names[0] for other in names):
         raise ValueError(f"One table needs runs with the same models, got {names}.")
-    columns = [c for c in COLUMNS.items() if any(v is not None for r in results for v in _values(r, c[1][0]))]
-    cells = {name: [plain(name)] for name in names[0]}
-    reference = [f"*{REFERENCE_ROW}*"]
-    for _, (metric, control, digits) in columns:
+    columns = {h: c for h, c in COLUMNS.items() if any(v is not None for r in results for v in _values(r, c[0]))}
+    cells: dict[str, list[Cell]] = {name: [] for name in [*names[0], REFERENCE_ROW]}
+    for metric, control, digits in columns.values():
         marks = _marks(results, metric, control)
         for row, name in enumerate(names[0]):
             figure = _figure([_values(result, metric)[row] for result in results], digits)
-            cells[name].append(f"{marks.get(name, '')}{figure}{marks.get(name, '')}")
+            cells[name].append(Cell(figure, marks.get(name, "")))
         controls = [getattr(result.controls, control) if control else None for result in results]
-        reference.append(_figure(controls, digits))
-    table = markdown_table(["Model", *(heading for heading, _ in columns)], [*cells.values(), reference])
-    return "\n".join([table, "", *_explain(results)])
+        cells[REFERENCE_ROW].append(Cell(_figure(controls, digits)))
+    return list(columns), list(cells.items())
 
 
 def _values(result: UnlearningResult, metric: str) -> list[float | None]:
@@ -75,7 +107,7 @@ def _target(result: UnlearningResult, metric: str, control: str | None) -> float
 
 
 def _marks(results: Sequence[UnlearningResult], metric: str, control: str | None) -> dict[str, str]:
-    """Method → the mark around its figure, by the mean distance from the target over the runs."""
+    """Method → "best" or "second", by the mean distance from the target over the runs."""
     distances = {}
     for row, model in enumerate(results[0].models):
         pairs = [(_values(result, metric)[row], _target(result, metric, control)) for result in results]
@@ -84,10 +116,11 @@ def _marks(results: Sequence[UnlearningResult], metric: str, control: str | None
     ranks = sorted(set(distances.values()))
     if len(distances) < 2 or len(ranks) < 2:
         return {}
-    return {name: {ranks[0]: "**", ranks[1]: "*"}.get(distance, "") for name, distance in distances.items()}
+    return {name: {ranks[0]: "best", ranks[1]: "second"}.get(distance, "") for name, distance in distances.items()}
 
 
-def _explain(results: Sequence[UnlearningResult]) -> list[str]:
+def explanation(results: Sequence[UnlearningResult]) -> list[str]:
+    """What to know of the table, in Markdown, a line each."""
     lines = [
         "**Bold**: nearest to what it should read (the retrained model's figure, where there is one); *italic*: next."
     ]
