@@ -13,10 +13,15 @@ from hf_lotus import UnlearningResult
 
 from .conftest import TINY_MODELS
 from .hub_server import HubServer
+from .small_data_sets import cifar10
 
 ROOT = Path(__file__).parents[1]
 FREE_PORT = ["--main_process_port", "0"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# A benchmark is tried out here; its recipe as a whole takes from an hour to days.
+REDUCED = ["--tiny_model", "--max_rounds", "1", "--max_training_rounds", "1", "--use_cpu"]
+REDUCED += ["--methods", "lotus", "ssd", "--seeds", "1"]
 
 
 def blocks(language):
@@ -38,6 +43,7 @@ def folder(tmp_path_factory, digits, processor):
     (root / "your-name" / "photos").mkdir(parents=True)
     for name, rows in splits.items():
         shuffled.select(rows).to_parquet(root / "your-name" / "photos" / f"{name}-00000.parquet")
+    cifar10(root / "uoft-cs" / "cifar10")
     TINY_MODELS["resnet"]().save_pretrained(root / "your-name" / "resnet-photos")
     processor.save_pretrained(root / "your-name" / "resnet-photos")
     return root
@@ -57,6 +63,7 @@ def test_the_commands(folder, digits):
         "unlearn",
         "evaluate",
         "compare",
+        *["benchmark"] * 2,
         "unlearn",
         "push",
         *["verify"] * 3,
@@ -64,15 +71,18 @@ def test_the_commands(folder, digits):
     ]
     for words in written[:3]:
         assert "| original" in run([sys.executable, "-m", "hf_lotus.cli.main", *words[1:]], folder)
+    for words in written[3:5]:
+        command = [sys.executable, "-m", "hf_lotus.cli.main", *words[1:], *REDUCED]
+        assert "report.html, report.md and results.json are in" in run(command, folder)
     # The tests have no GPU, and other launches on their machine.
-    launched = run([sys.executable, "-m", "hf_lotus.cli.main", *written[3][1:], "--use_cpu", *FREE_PORT], folder)
+    launched = run([sys.executable, "-m", "hf_lotus.cli.main", *written[5][1:], "--use_cpu", *FREE_PORT], folder)
     assert launched.count("| original") == 1
     assert UnlearningResult.from_json(folder / "unlearned_by_two" / "results.json").provenance["processes"] == 2
     digits[0]["image"].save(folder / "picture.png")
     expected = ["is published", "the figures, measured again: needs", "ok      lotus: rf jsd", "the forget set"]
     expected += ["Request ticket-118", "| ticket-118", "What was to be kept, by each model"]
     with HubServer() as hub:
-        for words, printed in zip(written[4:], expected, strict=True):
+        for words, printed in zip(written[6:], expected, strict=True):
             command = [sys.executable, "-m", "hf_lotus.cli.main", *words[1:]]
             assert printed in run(command, folder, **hub.environment(folder / "home"), HF_HUB_OFFLINE="0")
     for output in ("unlearned", "evaluation", "comparison/seed-2"):
