@@ -18,6 +18,8 @@ from .hub_server import Fault, HubServer
 TRAINING = ["--model_name_or_path", "model", "--dataset_name", "data", "--num_train_epochs", "1", "--stop_margin", "2"]
 TRAINING += ["--use_cpu", "True", "--disable_tqdm", "True", "--learning_rate", "1e-3", "--save_strategy", "no"]
 
+SAVING = ["--save_strategy", "steps", "--save_steps", "1", "--per_device_train_batch_size", "24"]
+
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory, digits, processor):
@@ -155,6 +157,52 @@ def test_samples_that_have_left_the_data_set_are_told_of_by_the_record(owner, tm
     record = ForgetSetRecord.from_json(run.model / "forget_set.json")
     assert record.rows > second["samples"] == record.results["samples"]["forget"]
     assert "| first " in (tmp_path / "requests" / "history.md").read_text()
+
+
+class TestAfterARunWasBrokenOff:
+    """In the middle of its training."""
+
+    @pytest.fixture
+    def broken(self, owner, monkeypatch):
+        from hf_lotus import UnlearningTrainer
+
+        add(owner, ["u3"], "first")
+        step, steps = UnlearningTrainer.training_step, []
+
+        def interrupted(*args, **kwargs):
+            steps.append(1)
+            if len(steps) == 3:
+                raise KeyboardInterrupt
+            return step(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(UnlearningTrainer, "training_step", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                owner("run", *TRAINING, *SAVING)
+        return owner
+
+    def test_other_options_are_refused_until_its_work_is_deleted(self, broken, capsys, tmp_path):
+        assert broken("run", *TRAINING, *SAVING, "--alpha", "8") == 2
+        told = capsys.readouterr().err
+        assert (
+            "is of another run, which differs in: alpha" in told and "begin run 1 anew, delete requests/runs" in told
+        )
+        shutil.rmtree("requests/runs/0001/model.part")
+        assert broken("run", *TRAINING, *SAVING, "--alpha", "8") == 0
+        assert RequestQueue("requests").latest().number == 1
+
+    def test_samples_deleted_too_early_are_not_taken_for_forgotten(self, broken, capsys):
+        from datasets import load_dataset
+
+        train = load_dataset("data", split="train")
+        train.filter(lambda row: row["user_id"] != "u3").to_parquet("data/train-00000.parquet")
+        assert broken("run", *TRAINING, *SAVING) == 2
+        assert "samples of request first, which run 1 is to forget, are no longer in the data set" in (
+            capsys.readouterr().err
+        )
+        assert RequestQueue("requests").unfinished().number == 1
+        train.to_parquet("data/train-00000.parquet")
+        assert broken("run", *TRAINING, *SAVING) == 0
 
 
 @pytest.mark.parametrize(

@@ -152,11 +152,19 @@ class Service:
             data = load_splits(self.data, original.config.num_labels, self._select)
         previous = latest and ForgetSetRecord.from_json(latest.model / RECORD)
         trainer = self._trainer(original, latest, previous, data)
-        trainer.train(resume_from_checkpoint=last_whole_checkpoint(trainer.args.output_dir))
+        self._train(trainer)
         self._measure(trainer, original, data)
         if trainer.is_world_process_zero():
             self.request_run.keep(measure_requests(trainer.evaluator, trainer.measured[1], self._positions(data)))
         trainer.end()
+
+    def _train(self, trainer: UnlearningTrainer) -> None:
+        """Unlearn, from the last whole checkpoint on where the run was broken off."""
+        work = trainer.args.output_dir
+        try:
+            trainer.train(resume_from_checkpoint=last_whole_checkpoint(work))
+        except ValueError as error:
+            raise ValueError(f"{error} (To begin run {self.request_run.number} anew, delete {work}.)") from error
 
     def _select(self, train: Dataset, _: DatasetArguments, label_column: str) -> ForgetRetainSplit:
         """Find the samples of all requests by their salted digests; begin the run where none was begun."""
@@ -172,8 +180,15 @@ class Service:
                 self.found.rows[name] = np.flatnonzero(np.isin(digests, asked["samples"]))
         latest = self.queue.latest()
         record = latest and ForgetSetRecord.from_json(latest.model / RECORD)
-        known = np.isin(digests, record.digests["samples"]) if record else np.zeros(len(digests), dtype=bool)
-        self.found.forgotten = np.flatnonzero(known)
+        forgotten = record.digests["samples"] if record else []
+        self.found.forgotten = np.flatnonzero(np.isin(digests, forgotten))
+        for name, request in self.request_run.plan["requests"].items():
+            gone = set(request["samples"]).difference(digests.tolist(), forgotten)
+            if gone:
+                raise ValueError(
+                    f"{len(gone)} samples of request {name}, which run {number} is to forget, are no longer in the "
+                    "data set. Give the data set that still has them; they can be deleted once the run has ended."
+                )
         asked = [self.found.rows[name] for name in self.request_run.plan["requests"]]
         new = np.setdiff1d(np.unique(np.concatenate(asked)), self.found.forgotten)
         if not len(new):
