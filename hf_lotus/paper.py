@@ -31,6 +31,12 @@ def paper_results() -> dict[str, object]:
     return json.loads((Path(__file__).parent / "paper_results.json").read_text(encoding="utf-8"))
 
 
+def require_setting(setting: str) -> None:
+    """Raise `ValueError` unless the paper has figures for a setting, named after its recipe."""
+    if setting not in (settings := paper_results()["settings"]):
+        raise ValueError(f"The paper has no figures for {setting!r}; it has for {', '.join(settings)}.")
+
+
 def paper_table(setting: str, results: Sequence[UnlearningResult]) -> tuple[list[str], list[list[str]]]:
     """The paper's table of a setting and ours, row under row.
 
@@ -47,10 +53,8 @@ def paper_table(setting: str, results: Sequence[UnlearningResult]) -> tuple[list
     Raises:
         ValueError: if the paper has no such setting.
     """
-    settings = paper_results()["settings"]
-    if setting not in settings:
-        raise ValueError(f"The paper has no figures for {setting!r}; it has for {', '.join(settings)}.")
-    theirs = settings[setting]["models"]
+    require_setting(setting)
+    theirs = paper_results()["settings"][setting]["models"]
     ours = {model.name: _ours(results, model.name) for model in results[0].models}
     gold = ours.get(RETRAIN)
     names = [*CONTROL_ROWS, *(name for name in ours if name not in CONTROL_ROWS)]

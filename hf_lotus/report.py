@@ -35,7 +35,7 @@ def write_report(
     paper: str | None = None,
     reduced: bool = False,
 ) -> str:
-    """Write `report.html`, `report.md` and `results.json`; return the table, as Markdown.
+    """Write `report.html`, `report.md` and `results.json`; return the table and, if any, the paper's, as Markdown.
 
     The page needs no network, and every figure in it has its numbers as a table. Names are shown as they are written.
 
@@ -59,7 +59,7 @@ def write_report(
     write_whole(folder / JSON, json.dumps({"title": title, "runs": runs}, indent=1, allow_nan=False) + "\n")
     write_whole(folder / MARKDOWN, _markdown(title, reduced, table, beside, figures, facts))
     write_whole(folder / HTML, _html(title, reduced, results, beside, figures, facts))
-    return table
+    return table if beside is None else f"{table}\n\n{_plain_table(*beside)}"
 
 
 def _facts(results: Sequence[UnlearningResult]) -> list[tuple[str, str]]:

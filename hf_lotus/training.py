@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
+from filelock import FileLock
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel, ViTImageProcessorPil
 
@@ -120,20 +121,31 @@ def trained_model(
         "fingerprint": dataset._fingerprint,
     }
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    kept, unfinished = folder / key[:16], folder / f"{key[:16]}.unfinished"
-    if (kept / _TRAINED).is_file():
-        say(f"kept in {kept}")
-        seconds = json.loads((kept / _TRAINED).read_text(encoding="utf-8"))["seconds"]
-        return TrainedModel(load_model(str(kept)), seconds)
-    say(f"training on {len(dataset)} rows for {trainer.args.num_train_epochs:g} epochs")
+    kept = folder / key[:16]
+    # Two recipes that run at once may need the same model: one trains it, the other waits.
+    with FileLock(folder / f"{key[:16]}.lock"):
+        if (kept / _TRAINED).is_file():
+            say(f"kept in {kept}")
+            seconds = json.loads((kept / _TRAINED).read_text(encoding="utf-8"))["seconds"]
+            return TrainedModel(load_model(str(kept)), seconds)
+        return _train(trainer, processor, kept, {"key": key, "determined_by": about}, say)
+
+
+def _train(
+    trainer: UnlearningTrainer, processor: object, kept: Path, record: dict[str, object], say: Callable[[str], None]
+) -> TrainedModel:
+    """Train, or go on from the last whole checkpoint, and keep the model in a folder that appears whole."""
+    unfinished = kept.with_name(f"{kept.name}.unfinished")
+    samples = len(trainer.train_dataset)
+    say(f"training on {samples} rows for {trainer.args.num_train_epochs:g} epochs")
     trainer.args.output_dir = str(unfinished)
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(unfinished))
     trained = trainer.run.student.cpu()
     trained.save_pretrained(unfinished / "model")
     processor.save_pretrained(unfinished / "model")
-    record = {"key": key, "seconds": trainer.unlearning_seconds, "determined_by": about}
+    record = {**record, "seconds": trainer.unlearning_seconds}
     write_whole(unfinished / "model" / _TRAINED, json.dumps(record, indent=1) + "\n")
-    # The folder appears whole or not at all.
     os.replace(unfinished / "model", kept)
     shutil.rmtree(unfinished)
+    trainer.accelerator.free_memory()
     return TrainedModel(trained, trainer.unlearning_seconds)

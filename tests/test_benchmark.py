@@ -20,6 +20,7 @@ from hf_lotus.trainer import UnlearningTrainer
 from hf_lotus.training import image_processor, initial_model, trained_model
 
 from . import small_data_sets
+from .conftest import TINY_MODELS
 
 LAYOUTS = {
     "cifar100": small_data_sets.cifar100,
@@ -175,7 +176,7 @@ class TestTraining:
         images = ready(load_benchmark_data(recipe, 1).split.dataset, image_processor(recipe))
         assert predict(again.model, images, progress=False).accuracy > 0.5  # of ten classes
         assert first.model.config.id2label[3] == "cat"
-        (kept,) = (tmp_path / "models").iterdir()
+        (kept,) = (path for path in (tmp_path / "models").iterdir() if path.is_dir())
         record = json.loads((kept / "training.json").read_text())
         assert record["determined_by"]["arguments"]["learning_rate"] == 0.1 and kept.name == record["key"][:16]
         assert (kept / "preprocessor_config.json").is_file()
@@ -188,8 +189,8 @@ class TestTraining:
 
     def test_a_training_that_was_broken_off_goes_on(self, train, monkeypatch, tmp_path):
         whole = train()
-        for path in (tmp_path / "models").iterdir():
-            path.rename(tmp_path / "whole")
+        (kept,) = (path for path in (tmp_path / "models").iterdir() if path.is_dir())
+        kept.rename(tmp_path / "whole")
         taken = []
         step = UnlearningTrainer.training_step
 
@@ -202,7 +203,7 @@ class TestTraining:
         monkeypatch.setattr(UnlearningTrainer, "training_step", broken)
         with pytest.raises(KeyboardInterrupt):
             train()
-        assert not [path for path in (tmp_path / "models").iterdir() if not path.name.endswith(".unfinished")]
+        assert not kept.exists()
         taken.clear()
         monkeypatch.setattr(
             UnlearningTrainer, "training_step", lambda self, *a, **k: taken.append(1) or step(self, *a, **k)
@@ -211,6 +212,18 @@ class TestTraining:
         assert len(taken) == 8
         for ours, theirs in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
             assert torch.equal(ours, theirs)
+
+    def test_weights_that_were_trained_before_get_a_new_head_and_random_ones_follow_the_seed(self, tmp_path):
+        TINY_MODELS["vit"]().save_pretrained(tmp_path / "vit")
+        recipe = replace(load_recipe("vit-cifar10"), model={"name_or_path": str(tmp_path / "vit")})
+        first, same, other = (initial_model(recipe, ["cat", "dog", "fox"], seed) for seed in (1, 1, 2))
+        assert first.config.id2label == {0: "cat", 1: "dog", 2: "fox"} and first.classifier.weight.shape[0] == 3
+        assert torch.equal(first.classifier.weight, same.classifier.weight)
+        assert not torch.equal(first.classifier.weight, other.classifier.weight)
+        bodies = [model.vit.state_dict().values() for model in (first, other)]
+        assert all(torch.equal(a, b) for a, b in zip(*bodies, strict=True))
+        published = initial_model(replace(recipe, training=None), ["unused"], seed=1)
+        assert published.classifier.weight.shape[0] == 10
 
 
 class TestBenchmark:
@@ -240,7 +253,7 @@ class TestBenchmark:
 
     def test_given_models_are_taken_and_a_retrained_one_only_for_one_forget_set(self, bench, trained, tmp_path):
         bench(methods=("ssd",))
-        models = sorted(str(path) for path in (tmp_path / "out" / "models").iterdir())
+        models = sorted(str(path) for path in (tmp_path / "out" / "models").iterdir() if path.is_dir())
         trained.clear()
         given = {"original_model": models[0], "retrain_model": models[1]}
         (result,), _ = bench(methods=("ssd",), **given)
@@ -299,6 +312,7 @@ def test_every_method_runs_and_the_paper_stays_out_of_the_own_protocol(folders, 
         (["cifar10-small", "--methods", "lotos"], "Did you mean 'lotus'"),
         (["cifar10-small", "--methods", "retrain"], "'retrain' is no row of a benchmark"),
         (["cifar10-small", "--max_rounds", "0"], "max_rounds must be 1 or more, got 0"),
+        (["cifar10-small", "--paper_protocol"], "no figures for 'cifar10-small'; it has for resnet18-cifar10"),
     ],
 )
 def test_what_cannot_be_run_is_told(words, told, capsys):

@@ -10,6 +10,7 @@ from hf_lotus.benchmark import Benchmark
 from hf_lotus.cli.compare import ALL, choose
 from hf_lotus.cli.parsing import parse
 from hf_lotus.methods import Retrain
+from hf_lotus.paper import require_setting
 from hf_lotus.recipe import Recipe, load_recipe, recipe_names
 from hf_lotus.report import write_report
 
@@ -91,6 +92,8 @@ def run(argv: Sequence[str]) -> int:
     if name is None:
         raise ValueError(f"Name a recipe: hf-lotus benchmark RECIPE. {shipped}")
     recipe = arguments.reduced(load_recipe(name))
+    if arguments.paper_protocol:
+        require_setting(name)  # before hours of training, and of the recipe as it is shipped
     contenders = choose(arguments.methods, recipe.methods, has_retrain=True)
     if retrains := [row for row, contender in contenders.items() if isinstance(contender.method, Retrain)]:
         raise ValueError(f"{retrains[0]!r} is no row of a benchmark, which trains the retrained model itself.")
