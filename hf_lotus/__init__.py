@@ -32,6 +32,8 @@ _WHERE = {
     "SalUn": "methods",
     "Retrain": "methods",
     "metric_path": "metric_files",
+    "CifarResNetConfig": "cifar_resnet",
+    "CifarResNetForImageClassification": "cifar_resnet",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -126,7 +126,8 @@ def explanation(results: Sequence[UnlearningResult]) -> list[str]:
     ]
     if len(results) > 1:
         splits = {str(result.provenance.get("split_digest")) for result in results}
-        whose = "each with its own forget set" if len(splits) == len(results) else "some with the same forget set"
+        shared = "all with the same forget set" if len(splits) == 1 else "some with the same forget set"
+        whose = "each with its own forget set" if len(splits) == len(results) else shared
         seeds = ", ".join(str(result.provenance.get("seed")) for result in results)
         lines.append(f"Mean ± standard deviation over {len(results)} runs (seeds {seeds}), {whose}.")
     lines += [f"- {note}" for note in dict.fromkeys(note for result in results for note in result.notes)]

@@ -58,7 +58,9 @@ def test_several_runs_give_mean_and_sample_deviation_and_say_whose_forget_sets()
     assert table["original"]["Seconds"] == "–"
     assert "over 2 runs (seeds 3, 4), each with its own forget set." in text
     same = summarize([result(ROWS, split_digest="1", seed=3), result(second, split_digest="1", seed=4)])
-    assert "some with the same forget set" in same
+    assert "all with the same forget set" in same
+    third = [result(ROWS, split_digest=digest, seed=5) for digest in "112"]
+    assert "some with the same forget set" in summarize(third)
 
 
 def test_marks_go_by_the_distance_in_each_run_and_not_by_that_of_the_means():
