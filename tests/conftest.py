@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,9 @@ from transformers import (
 )
 
 from hf_lotus import LoTUS, UnlearningArguments, UnlearningTrainer
+from hf_lotus.recipe import Recipe, load_recipe
+
+from . import small_data_sets
 
 # On tiny models two threads wait for each other longer than they compute, above all beside another process.
 torch.set_num_threads(1)
@@ -124,3 +128,45 @@ def make(tiny_model, parts, processor, tmp_path):
         return UnlearningTrainer(model, UnlearningArguments(**settings), method, **options)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory):
+    """A function: name of a recipe → a folder with a small data set of the layout that the recipe names."""
+    root = tmp_path_factory.mktemp("small")
+
+    def folder(recipe: str) -> Path:
+        layout = next(name for name in small_data_sets.LAYOUTS if name in recipe)
+        if not (root / layout).exists():
+            small_data_sets.LAYOUTS[layout](root / layout)
+        return root / layout
+
+    return folder
+
+
+@pytest.fixture
+def datasets_cache(tmp_path_factory, monkeypatch) -> None:
+    """What `datasets` makes of files goes where the tests' files go."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "cache")
+
+
+@pytest.fixture
+def small_recipe(data_folder, datasets_cache):
+    """A function: name of a recipe → it at a reduced size, on a small data set."""
+
+    def build(name: str, **limits) -> Recipe:
+        recipe = load_recipe(name)
+        recipe = replace(recipe, dataset={**recipe.dataset, "dataset_name": str(data_folder(name))})
+        return replace(recipe.tiny(), **{"max_train_rows": 240, "max_rounds": 1, "max_training_rounds": 1, **limits})
+
+    return build
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The methods that took steps, or edited weights, in order."""
+    names, train = [], UnlearningTrainer.train
+    monkeypatch.setattr(
+        UnlearningTrainer, "train", lambda self, *a, **k: names.append(self.method_name) or train(self, *a, **k)
+    )
+    return names

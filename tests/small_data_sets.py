@@ -93,3 +93,13 @@ def _shapes(count: int, seed: int) -> list[PILImage.Image]:
     """Pictures of 128 × 128 with coarse shapes, which a perceptual hash tells apart."""
     coarse = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
     return [PILImage.fromarray(image).resize((128, 128), PILImage.Resampling.BICUBIC) for image in coarse]
+
+
+# Part of a recipe's name → what writes its data set into a folder; the longer name first.
+LAYOUTS = {
+    "cifar100": cifar100,
+    "cifar10": cifar10,
+    "tiny-imagenet": tiny_imagenet,
+    "imagenet": imagenet,
+    "mufac": mufac,
+}

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from hf_lotus import SSD, Comparison, Contender, Finetune, LoTUS, NegGradPlus, Retrain, UnlearningArguments
-from hf_lotus.trainer import UnlearningTrainer
 
 
 @pytest.fixture
@@ -24,20 +23,6 @@ def compare(tiny_model, parts, processor, tmp_path):
         return Comparison(model, args, **options).run(contenders)
 
     return run
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """The methods that took steps, in order."""
-    names = []
-    train = UnlearningTrainer.train
-
-    def watched(self, *args, **kwargs):
-        names.append(self.method_name)
-        return train(self, *args, **kwargs)
-
-    monkeypatch.setattr(UnlearningTrainer, "train", watched)
-    return names
 
 
 CONTENDERS = {"first": Contender(Finetune()), "second": Contender(NegGradPlus())}
