@@ -11,7 +11,6 @@ from hf_lotus.cli.compare import choose
 from hf_lotus.cli.main import main
 from hf_lotus.recipe import load_recipe, recipe_names
 
-
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 
 
