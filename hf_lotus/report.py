@@ -22,8 +22,8 @@ PAPER_NOTE = (
     "is the model as it was, NegGrad+ never ascends, and most were evaluated in train mode."
 )
 REDUCED_NOTE = (
-    "This run was made at a reduced size, and says nothing about what the recipe gives: it shows that it runs. Its "
-    "figures are not comparable with the paper's."
+    "This run is smaller than its recipe ({}). Its figures are not those that the recipe gives, and not comparable "
+    "with the paper's."
 )
 
 
@@ -33,7 +33,7 @@ def write_report(
     *,
     title: str,
     paper: str | None = None,
-    reduced: bool = False,
+    reduced: Sequence[str] = (),
 ) -> str:
     """Write `report.html`, `report.md` and `results.json`; return the table and, if any, the paper's, as Markdown.
 
@@ -44,7 +44,7 @@ def write_report(
         results: one a run, with the same models in each (`Comparison.run`).
         title: heading of the report.
         paper: name of the setting whose published figures stand beside ours; None for none.
-        reduced: whether the run was made at a reduced size, which the report then says first.
+        reduced: in what the run is smaller than its recipe, in words, which the report then says first.
 
     Raises:
         ValueError: if the runs' models differ, or the paper has no such setting.
@@ -53,12 +53,12 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     table = summarize(results)
     beside = paper_table(paper, results) if paper is not None else None
-    figures = report_figures(results)
-    facts = _facts(results)
+    figures, facts = report_figures(results), _facts(results)
+    smaller = REDUCED_NOTE.format(", ".join(reduced)) if reduced else ""
     runs = [{"format_version": FORMAT_VERSION, **asdict(result)} for result in results]
     write_whole(folder / JSON, json.dumps({"title": title, "runs": runs}, indent=1, allow_nan=False) + "\n")
-    write_whole(folder / MARKDOWN, _markdown(title, reduced, table, beside, figures, facts))
-    write_whole(folder / HTML, _html(title, reduced, results, beside, figures, facts))
+    write_whole(folder / MARKDOWN, _markdown(title, smaller, table, beside, figures, facts))
+    write_whole(folder / HTML, _html(title, smaller, results, beside, figures, facts))
     return table if beside is None else f"{table}\n\n{_plain_table(*beside)}"
 
 
@@ -102,7 +102,7 @@ def _methods(results: Sequence[UnlearningResult]) -> list[tuple[str, str]]:
 
 def _html(
     title: str,
-    reduced: bool,
+    smaller: str,
     results: Sequence[UnlearningResult],
     beside: tuple[list[str], list[list[str]]] | None,
     figures: Sequence[Figure],
@@ -119,7 +119,7 @@ def _html(
     shown = [{**asdict(f), "panels": [(caption, Markup(svg)) for caption, svg in f.panels]} for f in figures]
     return environment.get_template("report.html").render(
         title=title,
-        reduced=REDUCED_NOTE if reduced else "",
+        smaller=smaller,
         headings=headings,
         rows=rows,
         notes=[line.replace("*", "").removeprefix("- ") for line in explanation(results)],
@@ -134,13 +134,13 @@ def _html(
 
 def _markdown(
     title: str,
-    reduced: bool,
+    smaller: str,
     table: str,
     beside: tuple[list[str], list[list[str]]] | None,
     figures: Sequence[Figure],
     facts: Sequence[tuple[str, str]],
 ) -> str:
-    parts = [f"# {plain(title)}", *([f"**{REDUCED_NOTE}**"] if reduced else []), table]
+    parts = [f"# {plain(title)}", *([f"**{plain(smaller)}**"] if smaller else []), table]
     if beside is not None:
         parts += ["## Beside the paper", PAPER_NOTE, _plain_table(*beside), f"Source: {paper_results()['source']}"]
     for figure in figures:

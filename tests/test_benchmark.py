@@ -96,7 +96,12 @@ def test_every_recipe_runs_at_a_reduced_size(data_folder, tmp_path, name, capsys
     assert rows == ["original", "lotus", "ssd", *([] if name == "vit-imagenet" else ["retrain"])]
     for report in ("report.html", "report.md"):
         text = (folder / report).read_text(encoding="utf-8")
-        assert "Beside the paper" in text and "made at a reduced size" in text and "lotus (paper)" in text
+        assert (
+            "Beside the paper" in text
+            and "smaller than its recipe" in text
+            and "max_rounds 1" in text.replace("\\", "")
+            and "lotus (paper)" in text
+        )
     assert "| lotus " in capsys.readouterr().out
 
 

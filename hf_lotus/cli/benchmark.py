@@ -79,8 +79,11 @@ class BenchmarkArguments:
         )
 
 
-def _is_reduced(arguments: BenchmarkArguments) -> bool:
-    return arguments.tiny_model or any(getattr(arguments, name) is not None for name in _REDUCTIONS)
+def _reductions(arguments: BenchmarkArguments) -> list[str]:
+    """In what a run is smaller than its recipe, in words."""
+    given = {name: getattr(arguments, name) for name in _REDUCTIONS}
+    told = [f"{name} {value}" for name, value in given.items() if value is not None]
+    return [*told, *(["tiny_model"] if arguments.tiny_model else [])]
 
 
 def run(argv: Sequence[str]) -> int:
@@ -112,7 +115,7 @@ def run(argv: Sequence[str]) -> int:
         results,
         title=recipe.title,
         paper=recipe.name if arguments.paper_protocol else None,
-        reduced=_is_reduced(arguments),
+        reduced=_reductions(arguments),
     )
     print(f"\n{table}\n\nreport.html, report.md and results.json are in {benchmark.folder}.")
     return 0
