@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from hf_lotus.methods import SSD, Finetune, LoTUS, MarginMatching, SalUn
+from hf_lotus.methods import SSD, LoTUS, MarginMatching, SalUn
 
 from .conftest import divided
 from .every_method import EVERY_METHOD, SHORT_SCRUB, SaveAt, build, kept_scans, options_of
@@ -42,8 +42,11 @@ def main(folder: Path) -> None:
         records[name] = trained(folder, name, build(out, method, options=options_of(name), **batch))
 
     half = {"per_device_train_batch_size": BATCH // 2, "gradient_accumulation_steps": 2}
-    for name, method in {"finetune": Finetune(), "scrub": replace(SHORT_SCRUB, forget_batch_size=4)}.items():
-        records[f"{name} accumulated"] = trained(folder, f"{name} accumulated", build(out, method, **half))
+    for name, method in EVERY_METHOD.items():
+        if name == "scrub":
+            method = replace(method, forget_batch_size=4)
+        run = build(out, method, options=options_of(name), **half)
+        records[f"{name} accumulated"] = trained(folder, f"{name} accumulated", run)
 
     edited = build(out, SSD(alpha=1.0), **batch)
     records["ssd"] = trained(folder, "ssd", edited)
