@@ -112,6 +112,24 @@ def parts(digits: Dataset) -> dict[str, Dataset]:
     return divided(digits)
 
 
+@pytest.fixture(scope="session")
+def model_and_data(digits, processor):
+    """A function: puts a tiny ResNet, `model`, and 400 shuffled scans of 20 users, `data`, into a folder."""
+
+    def write(root: Path) -> Dataset:
+        (root / "data").mkdir()
+        shuffled = digits.shuffle(seed=0)
+        for name, rows in {"train": range(250), "validation": range(250, 320), "test": range(320, 400)}.items():
+            shuffled.select(rows).to_parquet(root / "data" / f"{name}-00000.parquet")
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            TINY_MODELS["resnet"]().save_pretrained(root / "model")
+        processor.save_pretrained(root / "model")
+        return shuffled
+
+    return write
+
+
 @pytest.fixture
 def make(tiny_model, parts, processor, tmp_path):
     """A function that makes a trainer: two rounds on CPU, anything overridden by keyword."""

@@ -22,15 +22,10 @@ SAVING = ["--save_strategy", "steps", "--save_steps", "1", "--per_device_train_b
 
 
 @pytest.fixture(scope="module")
-def origin(tmp_path_factory, digits, processor):
+def origin(tmp_path_factory, model_and_data):
     """A folder with a tiny ResNet and a data set with users."""
     root = tmp_path_factory.mktemp("owner")
-    (root / "data").mkdir()
-    shuffled = digits.shuffle(seed=0)
-    for name, rows in {"train": range(250), "validation": range(250, 320), "test": range(320, 400)}.items():
-        shuffled.select(rows).to_parquet(root / "data" / f"{name}-00000.parquet")
-    TINY_MODELS["resnet"]().save_pretrained(root / "model")
-    processor.save_pretrained(root / "model")
+    model_and_data(root)
     return root
 
 

@@ -49,8 +49,8 @@ class DatasetArguments:
 
 
 @dataclass
-class DataArguments(DatasetArguments):
-    """Which data the model was trained on, and which of it to forget."""
+class ForgetArguments:
+    """What to forget, by exactly one way."""
 
     forget_rows: str | None = field(
         default=None, metadata={"help": "Forget the row numbers in this file (.json, .csv, or text, one a line)."}
@@ -60,6 +60,23 @@ class DataArguments(DatasetArguments):
     )
     forget_column: str | None = field(default=None, metadata={"help": "Forget by the values of this column …"})
     forget_values: list[str] | None = field(default=None, metadata={"nargs": "+", "help": "… namely these."})
+
+    def require_one_way(self, **others: object) -> None:
+        """Raise a ValueError unless what to forget is said in exactly one way; `others` are further flags."""
+        if (self.forget_column is None) != (self.forget_values is None):
+            raise ValueError("--forget_column and --forget_values go together.")
+        names = ("forget_rows", "forget_class", "forget_column")
+        ways = {f"--{name}": value for name, value in {**{n: getattr(self, n) for n in names}, **others}.items()}
+        given = [name for name, value in ways.items() if value is not None]
+        if len(given) != 1:
+            told = ", ".join(given) or "none"
+            raise ValueError(f"Say what to forget by exactly one of {', '.join(ways)}; got {told}.")
+
+
+@dataclass
+class DataArguments(ForgetArguments, DatasetArguments):
+    """Which data the model was trained on, and which of it to forget."""
+
     forget_fraction: float | None = field(
         default=None, metadata={"help": "Forget this random fraction of each class."}
     )
@@ -132,17 +149,7 @@ def _load(arguments: DatasetArguments) -> DatasetDict:
 
 
 def _select(train: Dataset, arguments: DataArguments, label_column: str) -> ForgetRetainSplit:
-    ways = {
-        "--forget_rows": arguments.forget_rows,
-        "--forget_class": arguments.forget_class,
-        "--forget_column": arguments.forget_column,
-        "--forget_fraction": arguments.forget_fraction,
-    }
-    given = [name for name, value in ways.items() if value is not None]
-    if len(given) != 1:
-        raise ValueError(f"Say what to forget by exactly one of {', '.join(ways)}; got {', '.join(given) or 'none'}.")
-    if (arguments.forget_column is None) != (arguments.forget_values is None):
-        raise ValueError("--forget_column and --forget_values go together.")
+    arguments.require_one_way(forget_fraction=arguments.forget_fraction)
     if arguments.forget_rows is not None:
         return ForgetRetainSplit.from_file(train, arguments.forget_rows)
     if arguments.forget_class is not None:

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 from transformers import HfArgumentParser
 
+from hf_lotus.cli.data import ForgetArguments
 from hf_lotus.deletion_requests import DeletionRequest, RequestQueue
 from hf_lotus.manifest import now
 from hf_lotus.request_inbox import receive, send
@@ -39,17 +40,9 @@ class QueueArguments:
 
 
 @dataclass
-class AddArguments(QueueArguments):
+class AddArguments(ForgetArguments, QueueArguments):
     """Which samples are to be forgotten."""
 
-    forget_rows: str | None = field(
-        default=None, metadata={"help": "The row numbers in this file (.json, .csv, or text, one a line)."}
-    )
-    forget_class: list[str] | None = field(
-        default=None, metadata={"nargs": "+", "help": "Whole classes, by name or number."}
-    )
-    forget_column: str | None = field(default=None, metadata={"help": "By the values of this column …"})
-    forget_values: list[str] | None = field(default=None, metadata={"nargs": "+", "help": "… namely these."})
     id: str | None = field(
         default=None,
         metadata={"help": "What to call the request. It is published: name nobody in it. Default: date and a number."},
@@ -85,21 +78,12 @@ def _add(argv: list[str]) -> int:
 
 
 def _selector(arguments: AddArguments) -> dict[str, object]:
-    ways = {
-        "--forget_rows": arguments.forget_rows,
-        "--forget_class": arguments.forget_class,
-        "--forget_column and --forget_values": arguments.forget_column or arguments.forget_values,
-    }
-    given = [name for name, value in ways.items() if value is not None]
-    if len(given) != 1:
-        raise ValueError(f"Say what to forget by exactly one of {', '.join(ways)}; got {', '.join(given) or 'none'}.")
+    arguments.require_one_way()
     if arguments.forget_rows is not None:
         # Read now: the file may be gone, or another, when the request is served.
         return {"by": "rows", "rows": read_rows(arguments.forget_rows).tolist()}
     if arguments.forget_class is not None:
         return {"by": "class", "classes": arguments.forget_class}
-    if arguments.forget_column is None or arguments.forget_values is None:
-        raise ValueError("--forget_column and --forget_values go together.")
     return {"by": "column", "column": arguments.forget_column, "values": arguments.forget_values}
 
 
