@@ -13,16 +13,17 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from hf_lotus import UnlearningResult
-from hf_lotus.results import ORIGINAL, RETRAIN, ModelResult, markdown_table
+from hf_lotus.results import ORIGINAL, RETRAIN, Controls, ModelResult, markdown_table
 
 # Row of the tables → the configurations that it is chosen from.
 METHODS = {
@@ -35,9 +36,12 @@ METHODS = {
     },
     "retrain": (RETRAIN,),
 }
+OWN = "margin_matching"
+COMPETING = [name for name in METHODS if name not in (RETRAIN, "lotus, α = 2")]  # the other LoTUS row holds it already
 # Metric → heading and decimals; the mean over cells is of its distance from retraining's where it has no best value.
 SHOWN = {
-    "avg_gap": ("Avg Gap", 4), "jsd": ("JSD", 4), "rf_jsd_z": ("RF-JSD z", 1), "retrain_free_gap": ("RF gap", 4),
+    "avg_gap": ("Avg Gap", 4), "jsd": ("JSD", 4), "rf_jsd": ("RF-JSD", 4), "rf_jsd_z": ("RF-JSD z", 1),
+    "retrain_free_gap": ("RF gap", 4),
     "forget_accuracy": ("Forget", 3), "retain_accuracy": ("Retain", 3), "test_accuracy": ("Test", 3),
     "mia_member_rate": ("MIA", 3), "seconds": ("Seconds", 1),
 }  # fmt: skip
@@ -49,7 +53,10 @@ PAIRS = {
     "Retrain-free gap and JSD": ("retrain_free_gap", "jsd"),
     "RF-JSD z and Avg Gap": ("rf_jsd_z", "avg_gap"),
 }
+# Metric → what it would read where nothing is left to forget, from the controls.
+REFERENCES = {"jsd": "jsd_floor", "rf_jsd": "rf_jsd_null_mean"}
 Cell = tuple[str, str, str]
+Chosen = Mapping[Cell, Sequence[Mapping[str, ModelResult]]]
 
 
 def read(folder: Path) -> dict[Cell, list[UnlearningResult]]:
@@ -76,7 +83,7 @@ def figures(values: Sequence[float], decimals: int) -> str:
     return f"{mean(values):.{decimals}f}{spread}"
 
 
-def cell_table(chosen: Mapping[Cell, Sequence[Mapping[str, ModelResult]]], metric: str, decimals: int) -> str:
+def cell_table(chosen: Chosen, metric: str, decimals: int) -> str:
     """One row a cell, one column a method; the best in bold, the second best in italics."""
     names = [name for name in METHODS if name != RETRAIN]
     rows = []
@@ -90,43 +97,63 @@ def cell_table(chosen: Mapping[Cell, Sequence[Mapping[str, ModelResult]]], metri
     return markdown_table(["Cell", *names], rows)
 
 
-def overall_table(chosen: Mapping[Cell, Sequence[Mapping[str, ModelResult]]]) -> str:
-    """One row a method: means over all cells and seeds, and how often it was the nearest to retraining."""
-    runs = [seed for seeds in chosen.values() for seed in seeds]
-    competing = [name for name in METHODS if name not in (RETRAIN, "lotus, α = 2")]
-    wins = dict.fromkeys(METHODS, 0)
-    for seeds in chosen.values():
-        wins[min(competing, key=lambda name: mean(seed[name].avg_gap for seed in seeds))] += 1
+def plain_table(chosen: Chosen, metric: str, decimals: int) -> str:
+    """One row a cell, one column a method, retraining too; nothing marked, as less is not better."""
+    rows = [
+        [" · ".join(cell), *(figures([getattr(seed[name], metric) for seed in seeds], decimals) for name in METHODS)]
+        for cell, seeds in chosen.items()
+    ]
+    return markdown_table(["Cell", *METHODS], rows)
+
+
+def overall_table(chosen: Chosen, controls: Sequence[Controls]) -> str:
+    """One row a method: means over all cells and seeds; how it ranks; how often it is nearer than margin matching."""
+    runs = list(chain(*chosen.values()))
+    ranks = np.mean([rankdata([run[name].avg_gap for name in COMPETING]) for run in runs], axis=0)
+    best = [
+        min(COMPETING, key=lambda name, seeds=seeds: mean(seed[name].avg_gap for seed in seeds))
+        for seeds in chosen.values()
+    ]
     rows = []
     for name in METHODS:
-        cells = []
-        for metric, (_, decimals) in SHOWN.items():
-            values = [getattr(run[name], metric) for run in runs]
-            if None in values:
-                cells.append("–")
-                continue
-            if metric in FROM_RETRAIN:
-                values = [abs(value - getattr(run[RETRAIN], metric)) for value, run in zip(values, runs, strict=True)]
-            cells.append(f"{mean(values):.{decimals}f}")
-        rows.append([name, *cells, "–" if name in (RETRAIN, "lotus, α = 2") else f"{wins[name]} of {len(chosen)}"])
+        row = [name, *(_overall(runs, name, metric, decimals) for metric, (_, decimals) in SHOWN.items())]
+        if name in COMPETING:
+            nearer = sum(run[name].avg_gap < run[OWN].avg_gap for run in runs)
+            row += [f"{ranks[COMPETING.index(name)]:.1f}", f"{best.count(name)} of {len(chosen)}"]
+            row += ["–" if name == OWN else f"{nearer} of {len(runs)}"]
+        rows.append(row + ["–"] * (len(SHOWN) + 4 - len(row)))
+    reference = {metric: mean(getattr(c, field) for c in controls) for metric, field in REFERENCES.items()}
+    rows.append(["reference: unseen data", *(
+        f"{reference[metric]:.{decimals}f}" if metric in reference else "–" for metric, (_, decimals) in SHOWN.items()
+    ), "–", "–", "–"])  # fmt: skip
     heads = [f"{head} off by" if metric in FROM_RETRAIN else head for metric, (head, _) in SHOWN.items()]
-    return markdown_table(["Method", *heads, "Least Avg Gap"], rows)
+    return markdown_table(["Method", *heads, "Mean rank", "Least Avg Gap", f"Nearer than {OWN}"], rows)
 
 
-def correlations(chosen: Mapping[Cell, Sequence[Mapping[str, ModelResult]]]) -> dict[str, list[float]]:
+def _overall(runs: Sequence[Mapping[str, ModelResult]], name: str, metric: str, decimals: int) -> str:
+    values = [getattr(run[name], metric) for run in runs]
+    if None in values:
+        return "–"
+    if metric in FROM_RETRAIN:
+        values = [abs(value - getattr(run[RETRAIN], metric)) for value, run in zip(values, runs, strict=True)]
+    middle = median if metric == "seconds" else mean  # a pause of the machine is no cost of the method
+    return f"{middle(values):.{decimals}f}"
+
+
+def correlations(chosen: Chosen) -> dict[str, list[float]]:
     """Spearman's correlation over the methods, the no-op included, in each cell and seed."""
     found = {}
     for name, (free, gold) in PAIRS.items():
         ranks = []
-        for run in (seed for seeds in chosen.values() for seed in seeds):
-            models = [run[method] for method in METHODS if method not in (RETRAIN, "lotus, α = 2")]
+        for run in chain(*chosen.values()):
+            models = [run[method] for method in COMPETING]
             pair = [[getattr(model, metric) for model in models] for metric in (free, gold)]
             ranks.append(float(spearmanr(*pair).statistic))
         found[name] = [rank for rank in ranks if np.isfinite(rank)]
     return found
 
 
-def draw(chosen: Mapping[Cell, Sequence[Mapping[str, ModelResult]]], path: Path) -> None:
+def draw(chosen: Chosen, path: Path) -> None:
     """Avg Gap, and how far JSD lies above the least of the cell, of each method: a point a cell, a bar their mean."""
     names = [name for name in METHODS if name != RETRAIN][::-1]
     figure = Figure(figsize=(10, 4.2), layout="constrained")
@@ -135,7 +162,7 @@ def draw(chosen: Mapping[Cell, Sequence[Mapping[str, ModelResult]]], path: Path)
     ):
         for place, name in enumerate(names):
             values = [mean(getattr(seed[name], metric) for seed in seeds) for seeds in chosen.values()]
-            own = name == "margin_matching"
+            own = name == OWN
             color, marker = ("#D55E00", "D") if own else ("#0072B2", "o")
             panel.scatter(values, [place] * len(values), color=color, marker=marker, alpha=0.55, s=28)
             panel.plot([mean(values)] * 2, [place - 0.35, place + 0.35], color="#000000", linewidth=2)
@@ -148,6 +175,49 @@ def draw(chosen: Mapping[Cell, Sequence[Mapping[str, ModelResult]]], path: Path)
     figure.savefig(path, dpi=150)
 
 
+def document(result: UnlearningResult, chosen: Mapping[str, ModelResult]) -> dict[str, object]:
+    """What the JSON holds of a cell and seed: the chosen models whole, of the others what they were judged by."""
+    *cell, seed = result.provenance["cell"]
+    gaps = {model.name: [model.retrain_free_gap, model.avg_gap] for model in result.models}
+    return {
+        "cell": cell,
+        "seed": seed,
+        "models": {name: {"configuration": model.name, **model.metrics()} for name, model in chosen.items()},
+        "controls": asdict(result.controls),
+        "retrain_free_gap_and_avg_gap": gaps,
+    }
+
+
+def sections(chosen: Chosen, controls: Sequence[Controls]) -> list[str]:
+    """The parts of the Markdown file."""
+    seeds = " to ".join(map(str, sorted({len(found) for found in chosen.values()})))
+    ranks = [[name, figures(values, 2)] for name, values in correlations(chosen).items()]
+    return [
+        f"{len(chosen)} cells (data set · model · forget set), {seeds} seeds each, every hyper-parameter chosen by "
+        "the least retrain-free gap among four configurations of each method.",
+        "## Over all cells",
+        "Accuracies and member rate: mean distance from the retrained model's. Seconds: median. Rank: by Avg Gap "
+        f"among the {len(COMPETING)} that compete; beside it, in how many cells a method is the nearest to "
+        f"retraining, and in how many runs nearer than {OWN}. The reference is JSD's floor (two trainings differ "
+        "by that much on data that neither has seen) and RF-JSD's null.",
+        overall_table(chosen, controls),
+        "## Avg Gap by cell",
+        cell_table(chosen, "avg_gap", 4),
+        "## JSD by cell",
+        cell_table(chosen, "jsd", 4),
+        "## RF-JSD z by cell",
+        "Deviations from the null.",
+        plain_table(chosen, "rf_jsd_z", 1),
+        "## Forget accuracy by cell",
+        plain_table(chosen, "forget_accuracy", 3),
+        "## MIA member rate by cell",
+        plain_table(chosen, "mia_member_rate", 3),
+        "## How well retrain-free figures rank the methods",
+        "Spearman's correlation over the methods and the original, mean ± deviation over cells and seeds.",
+        markdown_table(["Pair", "Spearman"], ranks),
+    ]
+
+
 def main() -> None:
     """Read, choose, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -155,39 +225,20 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("broad_comparison"), help="path without suffix")
     options = parser.parse_args()
     results = read(options.folder)
+    if not results:
+        parser.error(f"no results.json in the folders of {options.folder}: run broad_comparison.py first")
     chosen = {cell: [choose(result) for result in seeds] for cell, seeds in results.items()}
-    ranks = correlations(chosen)
-    seeds = sorted({len(found) for found in chosen.values()})
-    parts = [
-        f"{len(chosen)} cells (data set · model · forget set), {' to '.join(map(str, seeds))} seeds each, every "
-        "hyper-parameter chosen by the least retrain-free gap among four configurations of each method.",
-        "## Over all cells\n\nAccuracies and member rate: mean distance from the retrained model's.\n\n"
-        + overall_table(chosen),
-        "## Avg Gap by cell\n\n" + cell_table(chosen, "avg_gap", 4),
-        "## JSD by cell\n\n" + cell_table(chosen, "jsd", 4),
-        "## Forget accuracy by cell\n\n" + forget_table(chosen),
-        "## How well retrain-free figures rank the methods\n\nSpearman's correlation over the methods and the "
-        "original, mean ± deviation over cells and seeds.\n\n"
-        + markdown_table(["Pair", "Spearman"], [[name, figures(values, 2)] for name, values in ranks.items()]),
-    ]
+    pairs = zip(chain(*results.values()), chain(*chosen.values()), strict=True)
+    documents = json.loads(
+        json.dumps([document(result, run) for result, run in pairs]),
+        parse_float=lambda text: round(float(text), 6),
+    )
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.with_suffix(".md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    document = [
-        {"cell": list(cell), "seed": result.provenance["cell"][3], "chosen": {n: m.name for n, m in run.items()},
-         "models": [asdict(model) for model in result.models], "controls": asdict(result.controls)}
-        for cell in chosen for result, run in zip(results[cell], chosen[cell], strict=True)
-    ]  # fmt: skip
-    options.output.with_suffix(".json").write_text(json.dumps(document) + "\n", encoding="utf-8")
+    text = "\n\n".join(sections(chosen, [result.controls for result in chain(*results.values())]))
+    options.output.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    lines = ",\n".join(map(json.dumps, documents))
+    options.output.with_suffix(".json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     draw(chosen, options.output.with_suffix(".png"))
-
-
-def forget_table(chosen: Mapping[Cell, Sequence[Mapping[str, ModelResult]]]) -> str:
-    """One row a cell: what is left of the forget set, retraining's in the last column."""
-    rows = [
-        [" · ".join(cell), *(figures([seed[name].forget_accuracy for seed in seeds], 3) for name in METHODS)]
-        for cell, seeds in chosen.items()
-    ]
-    return markdown_table(["Cell", *METHODS], rows)
 
 
 if __name__ == "__main__":
