@@ -176,14 +176,12 @@ def write(done: Sequence[Mapping[str, object]], output: Path) -> None:
     lines = ",\n".join(map(json.dumps, rounded))
     output.with_suffix(".json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     groups = by_model(done)
-    tables = "\n\n".join(f"## {name}\n\nMeans of {len(seeds)}.\n\n{table(seeds)}" for name, seeds in groups.items())
-    output.with_suffix(".md").write_text(
-        "Forget accuracy when the retain set alone is trained on "
-        f"(SGD, rate {RATE}, momentum 0.9, batches of {BATCH}), and rounds until half of what retraining takes away is back.\n\n"
-        + tables
-        + "\n",
-        encoding="utf-8",
+    tables = "\n\n".join(f"## {name}, means of {len(seeds)}\n\n{table(seeds)}" for name, seeds in groups.items())
+    about = (
+        f"Forget accuracy while only the retain set is trained on (SGD, rate {RATE}, momentum 0.9, batches of {BATCH})"
+        ", and rounds until half of what retraining takes away is back."
     )
+    output.with_suffix(".md").write_text(f"{about}\n\n{tables}\n", encoding="utf-8")
     draw(groups, output.with_suffix(".png"))
 
 
