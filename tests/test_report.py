@@ -134,7 +134,7 @@ def test_the_page_is_one_file_without_scripts_or_addresses(results, tmp_path):
 def test_best_and_second_best_stand_out_and_every_run_is_in_the_json(results, tmp_path):
     write_report(tmp_path, results, title="t", reduced=["max_rounds 1"])
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<strong>0.0100 ± 0.0000</strong>" in text and "<em>0.0200 ± 0.0000</em>" in text
+    assert "<strong>0.0100 <small>± 0.0000</small></strong>" in text and "<em>0.0200 <small>± 0.0000" in text
     assert REDUCED_NOTE.format("max_rounds 1") in html.unescape(text)
     document = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert [run["provenance"]["seed"] for run in document["runs"]] == [0, 1]
