@@ -74,7 +74,7 @@ def _facts(results: Sequence[UnlearningResult]) -> list[tuple[str, str]]:
             "Forgotten": _short(about.get("selector")),
             "Samples": _short(about.get("samples")),
             "Seed": about.get("seed"),
-            "Identical images": about.get("duplicates") or None,
+            "Identical images": (about.get("duplicates") or "").removeprefix("Identical images: ") or None,
             "Training of the original (s)": _short(about.get("original_seconds")),
             "Hardware": _short(about.get("hardware")),
             "Versions": _short(about.get("versions")),

@@ -250,13 +250,27 @@ def provenance(**run: object) -> dict[str, object]:
     Values of command-line flags that name a secret ("token", "password", …) or people to forget are left out, and so
     are tokens of the Hub.
     """
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return {
         "versions": {name: _version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-        "hardware": {"device": device, "cpus": os.cpu_count(), "platform": platform.platform()},
+        "hardware": {
+            "device": device,
+            "cpus": os.cpu_count(),
+            "platform": f"{platform.system()} {platform.machine()}",
+        },
         "command": " ".join(_without_secrets([Path(sys.argv[0]).name, *sys.argv[1:]])),
         **run,
     }
+
+
+def _processor() -> str:
+    """The CPU's name; `platform` does not know it on Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _version(library: str) -> str | None:
