@@ -190,7 +190,7 @@ def document(result: UnlearningResult, chosen: Mapping[str, ModelResult]) -> dic
 
 def sections(chosen: Chosen, controls: Sequence[Controls]) -> list[str]:
     """The parts of the Markdown file."""
-    seeds = " to ".join(map(str, sorted({len(found) for found in chosen.values()})))
+    seeds = " or ".join(map(str, sorted({len(found) for found in chosen.values()})))
     ranks = [[name, figures(values, 2)] for name, values in correlations(chosen).items()]
     return [
         f"{len(chosen)} cells (data set · model · forget set), {seeds} seeds each, every hyper-parameter chosen by "
