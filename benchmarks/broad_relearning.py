@@ -167,7 +167,7 @@ def draw(groups: Mapping[str, Sequence[Found]], path: Path) -> None:
         panel.grid(alpha=0.25)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=110)
 
 
 def write(done: Sequence[Mapping[str, object]], output: Path) -> None:

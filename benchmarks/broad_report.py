@@ -20,10 +20,10 @@ from statistics import mean, median, stdev
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import bootstrap, rankdata, spearmanr
 
 from hf_lotus import UnlearningResult
-from hf_lotus.results import ORIGINAL, RETRAIN, Controls, ModelResult, markdown_table
+from hf_lotus.results import ORIGINAL, RETRAIN, ModelResult, markdown_table
 
 # Row of the tables → the configurations that it is chosen from.
 METHODS = {
@@ -57,6 +57,7 @@ PAIRS = {
 REFERENCES = {"jsd": "jsd_floor", "rf_jsd": "rf_jsd_null_mean"}
 Cell = tuple[str, str, str]
 Chosen = Mapping[Cell, Sequence[Mapping[str, ModelResult]]]
+Results = Mapping[Cell, Sequence[UnlearningResult]]
 
 
 def read(folder: Path) -> dict[Cell, list[UnlearningResult]]:
@@ -106,7 +107,7 @@ def plain_table(chosen: Chosen, metric: str, decimals: int) -> str:
     return markdown_table(["Cell", *METHODS], rows)
 
 
-def overall_table(chosen: Chosen, controls: Sequence[Controls]) -> str:
+def overall_table(chosen: Chosen, results: Results) -> str:
     """One row a method: means over all cells and seeds; how it ranks; how often it is nearer than margin matching."""
     runs = list(chain(*chosen.values()))
     ranks = np.mean([rankdata([run[name].avg_gap for name in COMPETING]) for run in runs], axis=0)
@@ -122,6 +123,7 @@ def overall_table(chosen: Chosen, controls: Sequence[Controls]) -> str:
             row += [f"{ranks[COMPETING.index(name)]:.1f}", f"{best.count(name)} of {len(chosen)}"]
             row += ["–" if name == OWN else f"{nearer} of {len(runs)}"]
         rows.append(row + ["–"] * (len(SHOWN) + 4 - len(row)))
+    controls = [result.controls for result in chain(*results.values())]
     reference = {metric: mean(getattr(c, field) for c in controls) for metric, field in REFERENCES.items()}
     rows.append(["reference: unseen data", *(
         f"{reference[metric]:.{decimals}f}" if metric in reference else "–" for metric, (_, decimals) in SHOWN.items()
@@ -140,17 +142,55 @@ def _overall(runs: Sequence[Mapping[str, ModelResult]], name: str, metric: str, 
     return f"{middle(values):.{decimals}f}"
 
 
-def correlations(chosen: Chosen) -> dict[str, list[float]]:
-    """Spearman's correlation over the methods, the no-op included, in each cell and seed."""
-    found = {}
-    for name, (free, gold) in PAIRS.items():
-        ranks = []
-        for run in chain(*chosen.values()):
-            models = [run[method] for method in COMPETING]
-            pair = [[getattr(model, metric) for model in models] for metric in (free, gold)]
-            ranks.append(float(spearmanr(*pair).statistic))
-        found[name] = [rank for rank in ranks if np.isfinite(rank)]
-    return found
+def groups(chosen: Chosen) -> dict[str, Chosen]:
+    """The cells of each data set and model, then those of each kind of forget set."""
+    names = [" · ".join(cell[:2]) for cell in chosen] + [cell[2] for cell in chosen]
+    return {
+        name: {cell: runs for cell, runs in chosen.items() if name in (" · ".join(cell[:2]), cell[2])}
+        for name in dict.fromkeys(names)
+    }
+
+
+def group_table(chosen: Chosen) -> str:
+    """Mean Avg Gap of each method, a row a group of cells."""
+    names = [name for name in METHODS if name != RETRAIN]
+    rows = []
+    for group, cells in groups(chosen).items():
+        runs = list(chain(*cells.values()))
+        rows.append([group, *(f"{mean(run[name].avg_gap for run in runs):.4f}" for name in names)])
+    return markdown_table(["Cells", *names], rows)
+
+
+def choice_table(chosen: Chosen, results: Results) -> str:
+    """What choosing without a retrained model costs, and how far each method is from margin matching."""
+    runs, all_models = list(chain(*chosen.values())), list(chain(*results.values()))
+    rows = []
+    for name in [name for name in METHODS if len(METHODS[name]) == 4]:
+        best = [min(result[row].avg_gap for row in METHODS[name]) for result in all_models]
+        row = [name, f"{mean(run[name].avg_gap for run in runs):.4f}", f"{mean(best):.4f}"]
+        differences = [run[name].avg_gap - run[OWN].avg_gap for run in runs]
+        if name != OWN:
+            interval = bootstrap([differences], np.mean, rng=np.random.default_rng(0)).confidence_interval
+            row += [f"{mean(differences):.4f}", f"{interval.low:.4f} to {interval.high:.4f}"]
+        rows.append(row + ["–"] * (5 - len(row)))
+    return markdown_table(["Method", "Chosen", "Best of the four", f"Chosen less {OWN}'s", "95 % interval"], rows)
+
+
+def correlations(chosen: Chosen) -> list[list[str]]:
+    """Spearman's correlation over the methods, the no-op included: a row a pair, over all cells, then by group."""
+    parts = {"all": chosen, **groups(chosen)}
+    return [
+        [name, *(figures(_ranked_alike(part, *pair), 2) for part in parts.values())] for name, pair in PAIRS.items()
+    ]
+
+
+def _ranked_alike(chosen: Chosen, free: str, gold: str) -> list[float]:
+    """Of each cell and seed."""
+    ranks = []
+    for run in chain(*chosen.values()):
+        pair = [[getattr(run[name], metric) for name in COMPETING] for metric in (free, gold)]
+        ranks.append(float(spearmanr(*pair).statistic))
+    return [rank for rank in ranks if np.isfinite(rank)]
 
 
 def draw(chosen: Chosen, path: Path) -> None:
@@ -172,7 +212,7 @@ def draw(chosen: Chosen, path: Path) -> None:
         panel.grid(alpha=0.25, axis="x")
     figure.suptitle("A point is a data set, model and forget set, the mean of its seeds; the bar is the mean of all")
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=120)
 
 
 def document(result: UnlearningResult, chosen: Mapping[str, ModelResult]) -> dict[str, object]:
@@ -188,10 +228,9 @@ def document(result: UnlearningResult, chosen: Mapping[str, ModelResult]) -> dic
     }
 
 
-def sections(chosen: Chosen, controls: Sequence[Controls]) -> list[str]:
+def sections(chosen: Chosen, results: Results) -> list[str]:
     """The parts of the Markdown file."""
     seeds = " or ".join(map(str, sorted({len(found) for found in chosen.values()})))
-    ranks = [[name, figures(values, 2)] for name, values in correlations(chosen).items()]
     return [
         f"{len(chosen)} cells (data set · model · forget set), {seeds} seeds each, every hyper-parameter chosen by "
         "the least retrain-free gap among four configurations of each method.",
@@ -200,7 +239,13 @@ def sections(chosen: Chosen, controls: Sequence[Controls]) -> list[str]:
         f"among the {len(COMPETING)} that compete; beside it, in how many cells a method is the nearest to "
         f"retraining, and in how many runs nearer than {OWN}. The reference is JSD's floor (two trainings differ "
         "by that much on data that neither has seen) and RF-JSD's null.",
-        overall_table(chosen, controls),
+        overall_table(chosen, results),
+        "## Avg Gap by data set and model, and by forget set",
+        group_table(chosen),
+        "## What the choice costs",
+        "Avg Gap of what the retrain-free gap chose, and of the best of the four, which takes a retrained model to "
+        f"know. Then each method against {OWN}: the mean difference and its interval, by bootstrap over the runs.",
+        choice_table(chosen, results),
         "## Avg Gap by cell",
         cell_table(chosen, "avg_gap", 4),
         "## JSD by cell",
@@ -214,7 +259,7 @@ def sections(chosen: Chosen, controls: Sequence[Controls]) -> list[str]:
         plain_table(chosen, "mia_member_rate", 3),
         "## How well retrain-free figures rank the methods",
         "Spearman's correlation over the methods and the original, mean ± deviation over cells and seeds.",
-        markdown_table(["Pair", "Spearman"], ranks),
+        markdown_table(["Pair", "all", *groups(chosen)], correlations(chosen)),
     ]
 
 
@@ -234,7 +279,7 @@ def main() -> None:
         parse_float=lambda text: round(float(text), 6),
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    text = "\n\n".join(sections(chosen, [result.controls for result in chain(*results.values())]))
+    text = "\n\n".join(sections(chosen, results))
     options.output.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     lines = ",\n".join(map(json.dumps, documents))
     options.output.with_suffix(".json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
