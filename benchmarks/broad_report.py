@@ -110,7 +110,7 @@ def plain_table(chosen: Chosen, metric: str, decimals: int) -> str:
 def overall_table(chosen: Chosen, results: Results) -> str:
     """One row a method: means over all cells and seeds; how it ranks; how often it is nearer than margin matching."""
     runs = list(chain(*chosen.values()))
-    ranks = np.mean([rankdata([run[name].avg_gap for name in COMPETING]) for run in runs], axis=0)
+    ranks = np.mean([rankdata([_gap(run[name]) for name in COMPETING]) for run in runs], axis=0)
     best = [
         min(COMPETING, key=lambda name, seeds=seeds: mean(seed[name].avg_gap for seed in seeds))
         for seeds in chosen.values()
@@ -119,7 +119,7 @@ def overall_table(chosen: Chosen, results: Results) -> str:
     for name in METHODS:
         row = [name, *(_overall(runs, name, metric, decimals) for metric, (_, decimals) in SHOWN.items())]
         if name in COMPETING:
-            nearer = sum(run[name].avg_gap < run[OWN].avg_gap for run in runs)
+            nearer = sum(_gap(run[name]) < _gap(run[OWN]) for run in runs)
             row += [f"{ranks[COMPETING.index(name)]:.1f}", f"{best.count(name)} of {len(chosen)}"]
             row += ["–" if name == OWN else f"{nearer} of {len(runs)}"]
         rows.append(row + ["–"] * (len(SHOWN) + 4 - len(row)))
@@ -130,6 +130,11 @@ def overall_table(chosen: Chosen, results: Results) -> str:
     ), "–", "–", "–"])  # fmt: skip
     heads = [f"{head} off by" if metric in FROM_RETRAIN else head for metric, (head, _) in SHOWN.items()]
     return markdown_table(["Method", *heads, "Mean rank", "Least Avg Gap", f"Nearer than {OWN}"], rows)
+
+
+def _gap(model: ModelResult) -> float:
+    """Avg Gap, so rounded that equal ones are equal whatever order they were summed in."""
+    return round(model.avg_gap, 6)
 
 
 def _overall(runs: Sequence[Mapping[str, ModelResult]], name: str, metric: str, decimals: int) -> str:
@@ -169,8 +174,9 @@ def choice_table(chosen: Chosen, results: Results) -> str:
         best = [min(result[row].avg_gap for row in METHODS[name]) for result in all_models]
         row = [name, f"{mean(run[name].avg_gap for run in runs):.4f}", f"{mean(best):.4f}"]
         differences = [run[name].avg_gap - run[OWN].avg_gap for run in runs]
-        if name != OWN:
-            interval = bootstrap([differences], np.mean, rng=np.random.default_rng(0)).confidence_interval
+        if name != OWN and len(differences) > 1:
+            rng = np.random.default_rng(0)
+            interval = bootstrap([differences], np.mean, rng=rng, method="percentile").confidence_interval
             row += [f"{mean(differences):.4f}", f"{interval.low:.4f} to {interval.high:.4f}"]
         rows.append(row + ["–"] * (5 - len(row)))
     return markdown_table(["Method", "Chosen", "Best of the four", f"Chosen less {OWN}'s", "95 % interval"], rows)
