@@ -200,7 +200,7 @@ def _ranked_alike(chosen: Chosen, free: str, gold: str) -> list[float]:
 
 
 def draw(chosen: Chosen, path: Path) -> None:
-    """Avg Gap, and how far JSD lies above the least of the cell, of each method: a point a cell, a bar their mean."""
+    """Avg Gap and JSD of each method: a point a cell, a bar their mean."""
     names = [name for name in METHODS if name != RETRAIN][::-1]
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     for panel, (metric, title) in zip(
