@@ -39,6 +39,7 @@ from hf_lotus import (
     UnlearningArguments,
 )
 from hf_lotus.cli.demo import load_parts, small_resnet, small_vit
+from hf_lotus.columns import find_label_column, read_labels
 from hf_lotus.images import ReadyImages
 from hf_lotus.splits import stratified_rows
 
@@ -90,7 +91,7 @@ def load(name: str, cifar10: str, seed: int) -> Parts:
 
 
 def _labels(data: Dataset) -> np.ndarray:
-    return np.array(data["label" if "label" in data.column_names else "labels"])
+    return read_labels(data, find_label_column(data))
 
 
 def forget_rows(labels: np.ndarray, how: str, seed: int) -> np.ndarray:

@@ -24,7 +24,7 @@ from statistics import mean
 import torch
 import torch.nn.functional as F
 from broad_comparison import DATA, MODELS, SEEDS, Cell, configurations
-from broad_report import METHODS, OWN, choose
+from broad_report import METHODS, OWN, choose, write_json
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -172,9 +172,7 @@ def draw(groups: Mapping[str, Sequence[Found]], path: Path) -> None:
 
 def write(done: Sequence[Mapping[str, object]], output: Path) -> None:
     """Figures as JSON, tables as Markdown."""
-    rounded = json.loads(json.dumps(done), parse_float=lambda text: round(float(text), 6))
-    lines = ",\n".join(map(json.dumps, rounded))
-    output.with_suffix(".json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    write_json(output.with_suffix(".json"), done)
     groups = by_model(done)
     tables = "\n\n".join(f"## {name}, means of {len(seeds)}\n\n{table(seeds)}" for name, seeds in groups.items())
     about = (

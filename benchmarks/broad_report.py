@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 from scipy.stats import bootstrap, rankdata, spearmanr
 
 from hf_lotus import UnlearningResult
-from hf_lotus.results import ORIGINAL, RETRAIN, ModelResult, markdown_table
+from hf_lotus.results import ORIGINAL, REFERENCE_ROW, RETRAIN, ModelResult, markdown_table
+from hf_lotus.summary import figure_text
 
 # Row of the tables → the configurations that it is chosen from.
 METHODS = {
@@ -78,12 +79,6 @@ def choose(result: UnlearningResult) -> dict[str, ModelResult]:
     }
 
 
-def figures(values: Sequence[float], decimals: int) -> str:
-    """Mean ± deviation."""
-    spread = f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{decimals}f}{spread}"
-
-
 def cell_table(chosen: Chosen, metric: str, decimals: int) -> str:
     """One row a cell, one column a method; the best in bold, the second best in italics."""
     names = [name for name in METHODS if name != RETRAIN]
@@ -93,7 +88,7 @@ def cell_table(chosen: Chosen, metric: str, decimals: int) -> str:
         order = sorted(names, key=lambda name: mean(values[name]))
         marks = {order[0]: "**", order[1]: "*"}
         rows.append([" · ".join(cell), *(
-            f"{marks.get(name, '')}{figures(values[name], decimals)}{marks.get(name, '')}" for name in names
+            f"{marks.get(name, '')}{figure_text(values[name], decimals)}{marks.get(name, '')}" for name in names
         )])  # fmt: skip
     return markdown_table(["Cell", *names], rows)
 
@@ -101,7 +96,10 @@ def cell_table(chosen: Chosen, metric: str, decimals: int) -> str:
 def plain_table(chosen: Chosen, metric: str, decimals: int) -> str:
     """One row a cell, one column a method, retraining too; nothing marked, as less is not better."""
     rows = [
-        [" · ".join(cell), *(figures([getattr(seed[name], metric) for seed in seeds], decimals) for name in METHODS)]
+        [
+            " · ".join(cell),
+            *(figure_text([getattr(seed[name], metric) for seed in seeds], decimals) for name in METHODS),
+        ]
         for cell, seeds in chosen.items()
     ]
     return markdown_table(["Cell", *METHODS], rows)
@@ -125,7 +123,7 @@ def overall_table(chosen: Chosen, results: Results) -> str:
         rows.append(row + ["–"] * (len(SHOWN) + 4 - len(row)))
     controls = [result.controls for result in chain(*results.values())]
     reference = {metric: mean(getattr(c, field) for c in controls) for metric, field in REFERENCES.items()}
-    rows.append(["reference: unseen data", *(
+    rows.append([REFERENCE_ROW, *(
         f"{reference[metric]:.{decimals}f}" if metric in reference else "–" for metric, (_, decimals) in SHOWN.items()
     ), "–", "–", "–"])  # fmt: skip
     heads = [f"{head} off by" if metric in FROM_RETRAIN else head for metric, (head, _) in SHOWN.items()]
@@ -186,7 +184,8 @@ def correlations(chosen: Chosen) -> list[list[str]]:
     """Spearman's correlation over the methods, the no-op included: a row a pair, over all cells, then by group."""
     parts = {"all": chosen, **groups(chosen)}
     return [
-        [name, *(figures(_ranked_alike(part, *pair), 2) for part in parts.values())] for name, pair in PAIRS.items()
+        [name, *(figure_text(_ranked_alike(part, *pair), 2) for part in parts.values())]
+        for name, pair in PAIRS.items()
     ]
 
 
@@ -219,6 +218,13 @@ def draw(chosen: Chosen, path: Path) -> None:
     figure.suptitle("A point is a data set, model and forget set, the mean of its seeds; the bar is the mean of all")
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=120)
+
+
+def write_json(path: Path, entries: Sequence[Mapping[str, object]]) -> None:
+    """Entries as a JSON list, one a line, to six decimals."""
+    rounded = json.loads(json.dumps(entries), parse_float=lambda text: round(float(text), 6))
+    lines = ",\n".join(map(json.dumps, rounded))
+    path.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def document(result: UnlearningResult, chosen: Mapping[str, ModelResult]) -> dict[str, object]:
@@ -280,15 +286,10 @@ def main() -> None:
         parser.error(f"no results.json in the folders of {options.folder}: run broad_comparison.py first")
     chosen = {cell: [choose(result) for result in seeds] for cell, seeds in results.items()}
     pairs = zip(chain(*results.values()), chain(*chosen.values()), strict=True)
-    documents = json.loads(
-        json.dumps([document(result, run) for result, run in pairs]),
-        parse_float=lambda text: round(float(text), 6),
-    )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     text = "\n\n".join(sections(chosen, results))
     options.output.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
-    lines = ",\n".join(map(json.dumps, documents))
-    options.output.with_suffix(".json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    write_json(options.output.with_suffix(".json"), [document(result, run) for result, run in pairs])
     draw(chosen, options.output.with_suffix(".png"))
 
 

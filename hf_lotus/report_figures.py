@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 
 import numpy as np
 
 from hf_lotus.charts import Point, bars, lines, scatter, steps
-from hf_lotus.results import CONTROL_ROWS, ORIGINAL, UnlearningResult
+from hf_lotus.results import CONTROL_ROWS, ORIGINAL, REFERENCE_ROW, UnlearningResult
+from hf_lotus.summary import Statistic, figure_text, statistic
 
 # The paper's correlation of JSD with RF-JSD over methods (arXiv:2503.18314).
 PAPER_CORRELATION = "0.92 ± 0.04"
@@ -35,31 +35,6 @@ class Figure:
     panels: Sequence[tuple[str, str]]
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """Mean and sample deviation of a figure over the runs; no deviation of a single run."""
-
-    mean: float
-    deviation: float
-
-    def text(self, digits: int) -> str:
-        """For a table."""
-        deviation = f" ± {self.deviation:.{digits}f}" if not math.isnan(self.deviation) else ""
-        return f"{self.mean:.{digits}f}{deviation}"
-
-    @property
-    def error(self) -> float:
-        """For an error bar."""
-        return 0.0 if math.isnan(self.deviation) else self.deviation
-
-
-def statistic(values: Sequence[float | None]) -> Statistic | None:
-    """Of one value a run; None where one is missing."""
-    if not values or any(value is None for value in values):
-        return None
-    return Statistic(mean(values), stdev(values) if len(values) > 1 else math.nan)
 
 
 def over_runs(results: Sequence[UnlearningResult], name: str, metric: str) -> Statistic | None:
@@ -117,8 +92,8 @@ def _table(
 ) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name in _names(results):
-        found = [over_runs(results, name, metric) for metric in metrics]
-        rows.append([name, *("–" if value is None else value.text(digits) for value in found)])
+        values = ([getattr(result[name], metric) for result in results] for metric in metrics)
+        rows.append([name, *(figure_text(found, digits) for found in values)])
     return ["model", *(metric.replace("_", " ") for metric in metrics)], rows
 
 
@@ -136,8 +111,8 @@ def _divergence_figure(results: Sequence[UnlearningResult]) -> Figure | None:
     if not panels:
         return None
     header, rows = _table(results, used, 5)
-    floors = [statistic([getattr(r.controls, references[metric]) for r in results]) for metric in used]
-    rows.append(["reference: unseen data", *("–" if value is None else value.text(5) for value in floors)])
+    floors = ([getattr(result.controls, references[metric]) for result in results] for metric in used)
+    rows.append([REFERENCE_ROW, *(figure_text(found, 5) for found in floors)])
     return Figure(
         "Divergence on the forget set",
         "The dashed lines are what the figures read where nothing was ever learned: for JSD, two trainings compared "

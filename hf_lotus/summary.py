@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -14,7 +15,6 @@ from hf_lotus.results import (
     RETRAIN,
     UnlearningResult,
     markdown_table,
-    number,
     plain,
 )
 
@@ -73,10 +73,10 @@ def summary_cells(results: Sequence[UnlearningResult]) -> tuple[list[str], list[
     for metric, control, digits in columns.values():
         marks = _marks(results, metric, control)
         for row, name in enumerate(names[0]):
-            figure = _figure([_values(result, metric)[row] for result in results], digits)
+            figure = figure_text([_values(result, metric)[row] for result in results], digits)
             cells[name].append(Cell(figure, marks.get(name, "")))
         controls = [getattr(result.controls, control) if control else None for result in results]
-        cells[REFERENCE_ROW].append(Cell(_figure(controls, digits)))
+        cells[REFERENCE_ROW].append(Cell(figure_text(controls, digits)))
     return list(columns), list(cells.items())
 
 
@@ -84,12 +84,35 @@ def _values(result: UnlearningResult, metric: str) -> list[float | None]:
     return [getattr(model, metric) for model in result.models]
 
 
-def _figure(values: Sequence[float | None], digits: int) -> str:
-    if any(value is None for value in values):
-        return "–"
-    if len(values) == 1:
-        return number(values[0], digits)
-    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+@dataclass(frozen=True)
+class Statistic:
+    """Mean and sample deviation of a figure over the runs; no deviation of a single run."""
+
+    mean: float
+    deviation: float
+
+    def text(self, digits: int) -> str:
+        """For a table."""
+        deviation = f" ± {self.deviation:.{digits}f}" if not math.isnan(self.deviation) else ""
+        return f"{self.mean:.{digits}f}{deviation}"
+
+    @property
+    def error(self) -> float:
+        """For an error bar."""
+        return 0.0 if math.isnan(self.deviation) else self.deviation
+
+
+def statistic(values: Sequence[float | None]) -> Statistic | None:
+    """Of one value a run; None where one is missing."""
+    if not values or any(value is None for value in values):
+        return None
+    return Statistic(mean(values), stdev(values) if len(values) > 1 else math.nan)
+
+
+def figure_text(values: Sequence[float | None], digits: int) -> str:
+    """One value a run, for a table: mean ± deviation; a dash where one is missing."""
+    found = statistic(values)
+    return "–" if found is None else found.text(digits)
 
 
 def _target(result: UnlearningResult, metric: str, control: str | None) -> float | None:

@@ -12,8 +12,9 @@ from PIL import Image as PILImage
 
 from hf_lotus.paper import paper_results, paper_table
 from hf_lotus.report import PAPER_NOTE, REDUCED_NOTE, write_report
-from hf_lotus.report_figures import correlations, report_figures, statistic
+from hf_lotus.report_figures import correlations, report_figures
 from hf_lotus.results import Controls, ModelResult, UnlearningResult, provenance
+from hf_lotus.summary import statistic
 
 from .browser import find_browser, open_page
 
