@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test quality style benchmark metrics clean
+.PHONY: demo test quality style benchmark clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,9 +29,6 @@ benchmark: $(READY)  ## speed and cost of a run and of an evaluation, against a 
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/cost_curve.py
 	$(BIN)/python benchmarks/rf_jsd_streaming.py
-
-metrics: $(READY)  ## renew the files that the stand-alone metrics share
-	$(BIN)/python -m hf_lotus.metric_files
 
 clean:
 	rm -rf $(VENV) demo_output

@@ -39,9 +39,9 @@ from hf_lotus import (
     UnlearningArguments,
 )
 from hf_lotus.cli.demo import load_parts, small_resnet, small_vit
-from hf_lotus.columns import find_label_column, read_labels
-from hf_lotus.images import ReadyImages
-from hf_lotus.splits import stratified_rows
+from hf_lotus.data.columns import find_label_column, read_labels
+from hf_lotus.data.images import ReadyImages
+from hf_lotus.data.splits import stratified_rows
 
 SIZE, SEEDS = 32, (0, 1, 2)
 DATA, MODELS = ("cifar10", "digits"), ("resnet", "vit")

@@ -30,7 +30,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from hf_lotus import UnlearningResult, UnlearningTrainer
-from hf_lotus.results import ORIGINAL, RETRAIN, markdown_table
+from hf_lotus.evaluation.results import ORIGINAL, RETRAIN
+from hf_lotus.utils.text import markdown_table
 
 ROUNDS, RATE, BATCH, BINS = 10, 0.01, 64, 15
 SHOWN = (0, 1, 3, 10)  # rounds, in the table

@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 from scipy.stats import bootstrap, rankdata, spearmanr
 
 from hf_lotus import UnlearningResult
-from hf_lotus.results import ORIGINAL, REFERENCE_ROW, RETRAIN, ModelResult, markdown_table
-from hf_lotus.summary import figure_text
+from hf_lotus.evaluation.results import ORIGINAL, REFERENCE_ROW, RETRAIN, ModelResult
+from hf_lotus.reporting.tables import figure_text
+from hf_lotus.utils.text import markdown_table
 
 # Row of the tables → the configurations that it is chosen from.
 METHODS = {

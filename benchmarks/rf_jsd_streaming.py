@@ -17,7 +17,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from hf_lotus.metric_files import metric_path
+from hf_lotus.publishing.spaces import metric_path
 
 ROWS, CLASSES, BATCH = 50_000, 1_000, 256
 MEMORY_LIMIT, TIME_LIMIT = 50, 1.0  # MiB, seconds

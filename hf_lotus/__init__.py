@@ -5,20 +5,48 @@ not wait for torch.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from hf_lotus.version import __version__
 
+if TYPE_CHECKING:  # what editors and type checkers read; `_WHERE` is what runs, and a test holds them together
+    from hf_lotus.benchmark.comparison import Comparison as Comparison
+    from hf_lotus.benchmark.comparison import Contender as Contender
+    from hf_lotus.data.splits import ForgetRetainSplit as ForgetRetainSplit
+    from hf_lotus.evaluation.evaluator import Evaluator as Evaluator
+    from hf_lotus.evaluation.results import UnlearningResult as UnlearningResult
+    from hf_lotus.methods import METHODS as METHODS
+    from hf_lotus.methods import SCRUB as SCRUB
+    from hf_lotus.methods import SSD as SSD
+    from hf_lotus.methods import UNSIR as UNSIR
+    from hf_lotus.methods import BadTeacher as BadTeacher
+    from hf_lotus.methods import Finetune as Finetune
+    from hf_lotus.methods import LoTUS as LoTUS
+    from hf_lotus.methods import MarginMatching as MarginMatching
+    from hf_lotus.methods import NegGradPlus as NegGradPlus
+    from hf_lotus.methods import RandomLabels as RandomLabels
+    from hf_lotus.methods import Retrain as Retrain
+    from hf_lotus.methods import SalUn as SalUn
+    from hf_lotus.models.cifar_resnet import CifarResNetConfig as CifarResNetConfig
+    from hf_lotus.models.cifar_resnet import CifarResNetForImageClassification as CifarResNetForImageClassification
+    from hf_lotus.publishing.digests import Salt as Salt
+    from hf_lotus.publishing.record import ForgetSetRecord as ForgetSetRecord
+    from hf_lotus.publishing.spaces import metric_path as metric_path
+    from hf_lotus.reporting.tables import summarize as summarize
+    from hf_lotus.trainer.arguments import UnlearningArguments as UnlearningArguments
+    from hf_lotus.trainer.trainer import UnlearningTrainer as UnlearningTrainer
+
 _WHERE = {
-    "UnlearningTrainer": "trainer",
-    "UnlearningArguments": "arguments",
-    "ForgetRetainSplit": "splits",
-    "ForgetSetRecord": "manifest",
-    "Salt": "digests",
-    "Evaluator": "evaluation",
-    "UnlearningResult": "results",
-    "Comparison": "comparison",
-    "Contender": "comparison",
-    "summarize": "summary",
+    "UnlearningTrainer": "trainer.trainer",
+    "UnlearningArguments": "trainer.arguments",
+    "ForgetRetainSplit": "data.splits",
+    "ForgetSetRecord": "publishing.record",
+    "Salt": "publishing.digests",
+    "Evaluator": "evaluation.evaluator",
+    "UnlearningResult": "evaluation.results",
+    "Comparison": "benchmark.comparison",
+    "Contender": "benchmark.comparison",
+    "summarize": "reporting.tables",
     "METHODS": "methods",
     "LoTUS": "methods",
     "MarginMatching": "methods",
@@ -31,9 +59,9 @@ _WHERE = {
     "UNSIR": "methods",
     "SalUn": "methods",
     "Retrain": "methods",
-    "metric_path": "metric_files",
-    "CifarResNetConfig": "cifar_resnet",
-    "CifarResNetForImageClassification": "cifar_resnet",
+    "metric_path": "publishing.spaces",
+    "CifarResNetConfig": "models.cifar_resnet",
+    "CifarResNetForImageClassification": "models.cifar_resnet",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .rows import as_array
+from .arrays import as_array
 
 
 class StreamingMetric:

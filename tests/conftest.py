@@ -28,9 +28,8 @@ from transformers import (
 )
 
 from hf_lotus import LoTUS, UnlearningArguments, UnlearningTrainer
-from hf_lotus.recipe import Recipe, load_recipe
-
-from . import small_data_sets
+from hf_lotus.benchmark.recipe import Recipe, load_recipe
+from tests.support import small_data_sets
 
 # On tiny models two threads wait for each other longer than they compute, above all beside another process.
 torch.set_num_threads(1)

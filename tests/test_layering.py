@@ -1,82 +1,124 @@
-"""The rooms of the package import only from rooms above them."""
+"""The rooms of the package import only from rooms below them, and nothing imports in a circle."""
 
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+import hf_lotus
+
 PACKAGE = Path(__file__).parents[1] / "hf_lotus"
-# Each room may import from its own line and the lines above, but never sideways among methods or commands.
-LAYERS = [
-    {"version", "rows", "divergences", "membership", "margins", "functional", "metric_files", "sources", "citations"}
-    | {"kept_logits", "private_files", "cifar_resnet", "charts"},
-    {"columns", "duplicates", "mufac", "splits", "images", "batches", "rounds", "round_batches", "results", "checks"}
-    | {"ready_splits", "digests", "manifest", "summary"},
-    {"predictions", "methods.base", "methods", "evaluation"},
-    {"figures", "row_details", "paper", "report_figures", "report"},
-    {"model_card", "verification", "hub", "deletion_requests", "request_history", "request_inbox"},
-    {"arguments", "teacher", "run", "round_trainer", "weight_mask", "round_control", "publishing", "trainer"}
-    | {"stopping", "comparison", "run_identity", "checkpointing", "sharding"},
-    {"cli", "recipe", "training", "benchmark_data", "benchmark"},
+# A folder may import from folders of the lines above its own, and from the ones of its own line that stand before it.
+ORDER = [
+    ["functional"],
+    ["utils"],
+    ["data", "models"],
+    ["evaluation", "methods"],
+    ["reporting", "publishing"],
+    ["trainer"],
+    ["benchmark"],
+    ["requests"],
+    ["audit"],
+    ["cli"],
 ]
-# Within layer 1 and 2 the order is this one: a room imports only from rooms before it.
-ORDER = ["columns", "duplicates", "mufac", "digests", "splits", "images", "batches", "rounds", "round_batches"]
-ORDER += ["checks", "ready_splits", "results", "summary", "manifest", "predictions", "methods.base", "methods"]
-ORDER += ["evaluation"]
+# These stand on one floor and know nothing of each other.
+APART = [{"functional", "utils"}, {"benchmark", "requests", "audit"}]
+PLACE = {room: number for number, room in enumerate(room for floor in ORDER for room in floor)}
 
 
 def room_of(module: str) -> str:
-    """`hf_lotus.methods.lotus` → `methods`; `hf_lotus.methods.base` → `methods.base`."""
-    name = module.removeprefix("hf_lotus").strip(".")
-    if name in ("methods.base", ""):
-        return name
-    return name.split(".")[0]
+    """`hf_lotus.methods.lotus` → `methods`."""
+    return module.split(".")[1]
 
 
-def layer_of(room: str) -> int:
-    return next(number for number, rooms in enumerate(LAYERS) if room in rooms)
+def module_of(path: Path) -> str:
+    return "hf_lotus." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports_of(path: Path) -> set[str]:
+@cache
+def imports_of(path: Path, *, type_checking: bool = True) -> frozenset[str]:
+    """The modules of ours that a file imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = set()
+    for node in ast.walk(tree):
+        if not type_checking and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            skipped.update(ast.walk(node))
+        if node in skipped:
+            continue
         if isinstance(node, ast.ImportFrom) and node.level:
-            # The stand-alone metrics share files of the top folder, which import each other relatively.
-            assert node.level == 1 and path.parent == PACKAGE, f"{path.name} imports relatively"
-            found.add(f"hf_lotus.{node.module}")
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_lotus"):
-            found.add(node.module)
+            # The stand-alone metrics share files of this room, which import each other relatively.
+            assert node.level == 1 and path.parent.name == "functional", f"{path.name} imports relatively"
+            found.add(f"hf_lotus.functional.{node.module}")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "hf_lotus":
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (submodules & modules().keys()) or {node.module}
         elif isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names if alias.name.startswith("hf_lotus"))
-    return found
+            found.update(alias.name for alias in node.names if alias.name.startswith("hf_lotus."))
+    return frozenset(found)
 
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+@cache
+def modules() -> dict[str, Path]:
+    return {module_of(path): path for path in FILES}
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
+
+
+def test_the_rooms_are_those_of_the_plan_and_nothing_lies_flat():
+    assert {path.relative_to(PACKAGE).parts[0] for path in FILES} <= PLACE.keys()
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "version.py"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_room_imports_only_from_rooms_above_it(path):
-    module = "hf_lotus." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-    room = room_of(module.removesuffix(".__init__"))
+def test_a_room_imports_only_from_rooms_below_it(path):
+    room = room_of(module_of(path))
     for imported in imports_of(path):
+        if imported in ("hf_lotus", "hf_lotus.version"):
+            continue
         other = room_of(imported)
-        assert layer_of(other) <= layer_of(room), f"{module} climbs to {imported}"
-        if room in ORDER and other in ORDER and room != other:
-            assert ORDER.index(other) < ORDER.index(room), f"{module} imports {imported}, which stands after it"
+        assert PLACE[other] <= PLACE[room], f"{path} climbs to {imported}"
+        assert other == room or not any({room, other} <= rooms for rooms in APART), f"{path} knows of {imported}"
+
+
+def test_no_circles():
+    edges = {
+        name: {target for target in imports_of(path, type_checking=False) if target in modules() and target != name}
+        for name, path in modules().items()
+    }
+    while free := {name for name, targets in edges.items() if not targets & edges.keys()}:
+        edges = {name: targets for name, targets in edges.items() if name not in free}
+    assert not edges, f"a circle among {sorted(edges)}"
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "methods").glob("*.py")), ids=lambda path: path.stem)
 def test_methods_never_import_each_other(path):
-    if path.stem != "__init__":
-        siblings = {m for m in imports_of(path) if m.startswith("hf_lotus.methods") and m != "hf_lotus.methods.base"}
-        # SalUn is a mask over another method; the paper's is the default.
-        assert siblings == ({"hf_lotus.methods.random_labels"} if path.stem == "salun" else set())
+    if path.stem not in ("__init__", "registry", "options"):
+        siblings = {m for m in imports_of(path) if m.startswith("hf_lotus.methods")}
+        siblings -= {"hf_lotus.methods.base", "hf_lotus.methods.rounds"}
+        # A method that holds another names its paper's as the default.
+        allowed = {"salun": {"hf_lotus.methods.random_labels"}}
+        assert siblings == allowed.get(path.stem, set())
 
 
 def test_the_numeric_rooms_and_the_help_do_without_torch():
-    rooms = ("divergences", "membership", "margins", "rows", "cli.main")
+    rooms = ("functional.divergences", "functional.membership", "functional.margins", "functional.arrays", "cli.main")
     source = "import sys, " + ", ".join(f"hf_lotus.{room}" for room in rooms) + "\n"
     source += "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     subprocess.run([sys.executable, "-c", source], check=True)
+
+
+def test_editors_see_the_public_names():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    seen = {
+        alias.name: node.module.removeprefix("hf_lotus.")
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        for alias in node.names
+    }
+    assert seen == hf_lotus._WHERE

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from hf_lotus import UnlearningResult
-
-from .conftest import TINY_MODELS
-from .hub_server import HubServer
-from .small_data_sets import cifar10
+from tests.conftest import TINY_MODELS
+from tests.support.hub_server import HubServer
+from tests.support.small_data_sets import cifar10
 
 ROOT = Path(__file__).parents[1]
 FREE_PORT = ["--main_process_port", "0"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from hf_lotus.arguments import UnlearningArguments
-from hf_lotus.benchmark import Benchmark
+from hf_lotus.benchmark.recipe import Recipe, load_recipe, recipe_names
+from hf_lotus.benchmark.runner import Benchmark
 from hf_lotus.cli.compare import ALL, choose
 from hf_lotus.cli.parsing import parse
 from hf_lotus.methods import Retrain
-from hf_lotus.paper import require_setting
-from hf_lotus.recipe import Recipe, load_recipe, recipe_names
-from hf_lotus.report import write_report
+from hf_lotus.reporting.paper import require_setting
+from hf_lotus.reporting.report import write_report
+from hf_lotus.trainer.arguments import UnlearningArguments
 
 _REDUCTIONS = ("max_train_rows", "max_test_rows", "max_rounds", "max_training_rounds")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from transformers import HfArgumentParser
 
-from hf_lotus.manifest import RECORD, ForgetSetRecord, weight_digests
-from hf_lotus.model_card import CARD, write_model_card
-from hf_lotus.results import CONTROL_ROWS, ORIGINAL, UnlearningResult
-from hf_lotus.verification import RESULTS
+from hf_lotus.evaluation.results import CONTROL_ROWS, ORIGINAL, UnlearningResult
+from hf_lotus.publishing.model_card import CARD, write_model_card
+from hf_lotus.publishing.record import RECORD, ForgetSetRecord, weight_digests
+from hf_lotus.publishing.verification import RESULTS
 
 
 @dataclass

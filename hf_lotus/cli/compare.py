@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hf_lotus.arguments import UnlearningArguments
-from hf_lotus.cli.data import DataArguments, load_splits
-from hf_lotus.cli.method_flags import read_entry
-from hf_lotus.cli.models import ModelArguments, load_model, load_processor
+from hf_lotus.benchmark.comparison import Comparison, Contender
+from hf_lotus.benchmark.contenders import read_entry
 from hf_lotus.cli.parsing import parse
-from hf_lotus.columns import nearest
-from hf_lotus.comparison import Comparison, Contender
+from hf_lotus.data.loading import DataArguments, load_splits
+from hf_lotus.evaluation.results import RETRAIN, ModelResult, UnlearningResult
 from hf_lotus.methods import METHODS
-from hf_lotus.results import RETRAIN, ModelResult, UnlearningResult, write_whole
-from hf_lotus.summary import summarize
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor
+from hf_lotus.reporting.tables import summarize
+from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.utils.files import write_whole
+from hf_lotus.utils.text import nearest
 
 ALL = "all"
 

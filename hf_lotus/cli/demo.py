@@ -26,14 +26,14 @@ from transformers import (
     set_seed,
 )
 
-from hf_lotus.arguments import UnlearningArguments
 from hf_lotus.cli.parsing import parse
-from hf_lotus.digests import Salt
-from hf_lotus.manifest import ForgetSetRecord, salt_path
+from hf_lotus.data.splits import ForgetRetainSplit, stratified_rows
+from hf_lotus.evaluation.results import UnlearningResult, to_markdown
 from hf_lotus.methods import LoTUS
-from hf_lotus.results import UnlearningResult, to_markdown
-from hf_lotus.splits import ForgetRetainSplit, stratified_rows
-from hf_lotus.trainer import UnlearningTrainer
+from hf_lotus.publishing.digests import Salt
+from hf_lotus.publishing.record import ForgetSetRecord, salt_path
+from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.trainer import UnlearningTrainer
 
 SIZE = 32
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 import torch
 
-from hf_lotus.checks import check_same_classes, require_single_label
-from hf_lotus.cli.data import DataArguments, load_splits
-from hf_lotus.cli.models import load_model, load_processor
-from hf_lotus.cli.outputs import write_outputs
 from hf_lotus.cli.parsing import parse
-from hf_lotus.evaluation import Evaluator
-from hf_lotus.ready_splits import ready_splits
-from hf_lotus.results import CONTROL_ROWS
+from hf_lotus.data.loading import DataArguments, load_splits
+from hf_lotus.data.prepared import ready_splits
+from hf_lotus.evaluation.evaluator import Evaluator
+from hf_lotus.evaluation.results import CONTROL_ROWS
+from hf_lotus.models.checks import check_same_classes, require_single_label
+from hf_lotus.models.loading import load_model, load_processor
+from hf_lotus.publishing.evidence import write_outputs
 
 
 @dataclass

@@ -13,7 +13,7 @@ from accelerate.commands.launch import launch_command, launch_command_parser
 from accelerate.utils import DistributedType
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from hf_lotus.columns import nearest
+from hf_lotus.utils.text import nearest
 
 CONFIG_FLAG = "--accelerate_config"
 # Flags that training arguments have too are theirs; these say what is to be run, which is known here.

@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 from transformers import HfArgumentParser
 
-from hf_lotus.cli.method_flags import INNER, MethodFlags, inner_names
-from hf_lotus.columns import nearest
 from hf_lotus.methods import METHODS
+from hf_lotus.methods.options import INNER, MethodFlags, inner_names
+from hf_lotus.utils.text import nearest
 
 
 def parse(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from huggingface_hub import HfApi
 from transformers import HfArgumentParser
 
-from hf_lotus.metric_files import SHARED, metric_path
+from hf_lotus.publishing.spaces import SPACES, metric_path
 
 
 @dataclass
@@ -22,7 +22,7 @@ class PublishArguments:
 def run(argv: list[str]) -> int:
     """Create the Space if it is not there, upload the metric's folder, and say how to load it."""
     parser = HfArgumentParser(PublishArguments, prog="hf-lotus publish-metric", allow_abbrev=False)
-    parser.add_argument("metric", choices=list(SHARED), help="The metric to publish.")
+    parser.add_argument("metric", choices=SPACES, help="The metric to publish.")
     arguments, chosen = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     _publish(chosen.metric, arguments)
     return 0

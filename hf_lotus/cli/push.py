@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from transformers import HfArgumentParser
 
-from hf_lotus.hub import push
+from hf_lotus.publishing.hub import push
 
 
 @dataclass

@@ -8,12 +8,12 @@ from datetime import datetime, timezone
 
 from transformers import HfArgumentParser
 
-from hf_lotus.cli.data import ForgetArguments
-from hf_lotus.deletion_requests import DeletionRequest, RequestQueue
-from hf_lotus.manifest import now
-from hf_lotus.request_inbox import receive, send
-from hf_lotus.results import markdown_table
-from hf_lotus.splits import read_rows
+from hf_lotus.data.loading import ForgetArguments
+from hf_lotus.data.splits import read_rows
+from hf_lotus.publishing.record import now
+from hf_lotus.requests.inbox import receive, send
+from hf_lotus.requests.queue import DeletionRequest, RequestQueue
+from hf_lotus.utils.text import markdown_table
 
 _USAGE = """usage: hf-lotus request ACTION [options]
 
@@ -106,6 +106,6 @@ def _list(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    from hf_lotus.cli.request_run import serve  # with all that training needs
+    from hf_lotus.requests.service import serve  # with all that training needs
 
     return serve(argv)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from hf_lotus.arguments import UnlearningArguments
-from hf_lotus.cli.data import DataArguments, load_splits
 from hf_lotus.cli.launch import launch, launch_help, split_launch
-from hf_lotus.cli.models import ModelArguments, load_model, load_processor
 from hf_lotus.cli.parsing import parse
-from hf_lotus.cli.record import RecordArguments, make_record
-from hf_lotus.manifest import salt_path
-from hf_lotus.sources import model_source
-from hf_lotus.trainer import UnlearningTrainer
+from hf_lotus.data.loading import DataArguments, load_splits
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor
+from hf_lotus.publishing.record import salt_path
+from hf_lotus.publishing.record_making import RecordArguments, make_record
+from hf_lotus.publishing.sources import model_source
+from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.trainer import UnlearningTrainer
 
 
 def run(argv: list[str]) -> int:

@@ -10,13 +10,13 @@ import torch
 from datasets import Dataset, Features, Image
 from transformers import AutoConfig, HfArgumentParser
 
-from hf_lotus.cli.data import DatasetArguments
-from hf_lotus.cli.measure_again import find_forget_rows, measure_again
-from hf_lotus.cli.record import LOADING
-from hf_lotus.digests import Salt, sample_contents
-from hf_lotus.hub import fetch
-from hf_lotus.manifest import ForgetSetRecord
-from hf_lotus.verification import Check, check_folder, check_salt, check_sample, is_finished
+from hf_lotus.data.loading import DatasetArguments
+from hf_lotus.publishing.digests import Salt, sample_contents
+from hf_lotus.publishing.hub import fetch
+from hf_lotus.publishing.record import ForgetSetRecord
+from hf_lotus.publishing.record_making import LOADING
+from hf_lotus.publishing.remeasurement import find_forget_rows, measure_again
+from hf_lotus.publishing.verification import Check, check_folder, check_salt, check_sample, is_finished
 
 
 @dataclass

@@ -8,9 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from hf_lotus.functional import reinitialized, tempered_divergence
+from hf_lotus.functional.tensors import reinitialized, tempered_divergence
 from hf_lotus.methods.base import GradientMethod, LossInputs, Run, Task
-from hf_lotus.rounds import WEIGHTS, Streams, derived_seed
+from hf_lotus.methods.rounds import Streams
+from hf_lotus.utils.seeds import WEIGHTS, derived_seed
 
 
 @dataclass(frozen=True)

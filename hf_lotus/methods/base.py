@@ -13,8 +13,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from hf_lotus.predictions import Predictions
-from hf_lotus.rounds import Pass, Streams
+from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.methods.rounds import Pass, Streams
 
 # Families of convolutional models with BatchNorm, for which the papers train at higher rates than for transformers.
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)

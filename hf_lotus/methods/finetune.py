@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_lotus.methods.base import GradientMethod, LossInputs, Task
-from hf_lotus.rounds import Streams
+from hf_lotus.methods.rounds import Streams
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_lotus.functional import gumbel_perturbed, soft_cross_entropy
+from hf_lotus.functional.tensors import gumbel_perturbed, soft_cross_entropy
 from hf_lotus.methods.base import GradientMethod, LossInputs, Round, Run, Task, lotus_arguments
-from hf_lotus.rounds import Streams
+from hf_lotus.methods.rounds import Streams
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_lotus.methods.base import GradientMethod, LossInputs, Task
-from hf_lotus.rounds import Pass
+from hf_lotus.methods.rounds import Pass
 
 
 @dataclass(frozen=True)

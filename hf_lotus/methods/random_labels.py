@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_lotus.methods.base import GradientMethod, LossInputs, Run, Task
-from hf_lotus.rounds import LABELS, Streams, derived_seed
+from hf_lotus.methods.rounds import Streams
+from hf_lotus.utils.seeds import LABELS, derived_seed
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_lotus.functional import reinitialized
+from hf_lotus.functional.tensors import reinitialized
 from hf_lotus.methods.base import GradientMethod, LossInputs, Round, Run, Task
-from hf_lotus.rounds import Streams
+from hf_lotus.methods.rounds import Streams
 
 
 @dataclass(frozen=True)

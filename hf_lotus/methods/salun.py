@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from hf_lotus.functional import summed_gradients, trainable_copy
+from hf_lotus.evaluation.predictions import evaluation_mode
+from hf_lotus.functional.tensors import summed_gradients, trainable_copy
 from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Round, Run, Task
 from hf_lotus.methods.random_labels import RandomLabels
-from hf_lotus.predictions import evaluation_mode
-from hf_lotus.rounds import Pass, Streams
+from hf_lotus.methods.rounds import Pass, Streams
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_lotus.functional import tempered_divergence
+from hf_lotus.functional.tensors import tempered_divergence
 from hf_lotus.methods.base import GradientMethod, LossInputs, Run, Task
-from hf_lotus.rounds import Pass
+from hf_lotus.methods.rounds import Pass
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hf_lotus.functional import summed_gradients, trainable_copy
+from hf_lotus.evaluation.predictions import evaluation_mode
+from hf_lotus.functional.tensors import summed_gradients, trainable_copy
 from hf_lotus.methods.base import Run, Task, WeightEdit
-from hf_lotus.predictions import evaluation_mode
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hf_lotus.evaluation.predictions import evaluation_mode
 from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Run, Task
-from hf_lotus.predictions import evaluation_mode
-from hf_lotus.rounds import LABELS, Pass, Streams, derived_seed
+from hf_lotus.methods.rounds import Pass, Streams
+from hf_lotus.utils.seeds import LABELS, derived_seed
 
 _IMAGES = "pixel_values"
 

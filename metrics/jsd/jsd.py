@@ -13,8 +13,8 @@ import datasets
 import evaluate
 import numpy as np
 
+from .arrays import check_labels, check_rows, distributions
 from .divergences import check_convention, divergence, jensen_shannon
-from .rows import check_labels, check_rows, distributions
 from .streaming import StreamingMetric, gather
 
 _DESCRIPTION = """\

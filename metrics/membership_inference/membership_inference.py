@@ -12,6 +12,7 @@ import datasets
 import evaluate
 import numpy as np
 
+from .arrays import as_array, blocks, check_labels, check_rows, distributions
 from .membership import (
     attack_scores,
     auc,
@@ -22,7 +23,6 @@ from .membership import (
     tpr_at_fpr,
     true_class_confidence,
 )
-from .rows import as_array, blocks, check_labels, check_rows, distributions
 from .streaming import StreamingMetric, check_source, gather
 
 SOURCES = ("member", "non_member", "forget")

@@ -14,8 +14,8 @@ import datasets
 import evaluate
 import numpy as np
 
+from .arrays import ClassSample, check_labels, check_rows, distributions
 from .divergences import RunningClassMeans, check_convention, rf_jsd, rf_jsd_null
-from .rows import ClassSample, check_labels, check_rows, distributions
 from .streaming import StreamingMetric, check_source, gather
 
 SOURCES = ("forget", "unseen")

@@ -1,0 +1,1 @@
+"""Recipes, and comparisons of many methods."""

@@ -1,0 +1,233 @@
+"""Data set + image processor → ready pixels: decoded and resized once, finished in batches on the device.
+
+The only room that knows about images. An image processor does two kinds of work: geometry (decode, resize, crop),
+which is done once per image and kept as uint8, and arithmetic (rescale, normalise), which is cheap on the device and
+done per batch. The split is checked against the processor's own output; a processor that cannot be split this way is
+obeyed as it is, and its float output kept instead.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import BaseImageProcessor
+
+from hf_lotus.data.columns import find_image_column, find_label_column, read_labels, require_map_style
+
+# Stores up to this size live in memory; larger ones in an unlinked file beside the data sets' cache.
+IN_MEMORY_BYTES = 1 << 26
+# How far the finished pixels may lie from the processor's own; rounding alone stays under 1e-6.
+AGREEMENT = 1e-5
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random augmentation of training batches, on the device.
+
+    Attributes:
+        horizontal_flip: mirror each image with probability one half.
+        crop_padding: pad with this many black pixels on each side and crop a random window of the original size.
+    """
+
+    horizontal_flip: bool = False
+    crop_padding: int = 0
+
+    def __bool__(self) -> bool:
+        return self.horizontal_flip or self.crop_padding > 0
+
+    def __call__(self, pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Augment a batch of shape (batch, channels, height, width), each image by its own draw."""
+        batch, _, height, width = pixels.shape
+
+        def draw(high: int) -> Tensor:
+            return torch.randint(high, (batch,), generator=generator, device=pixels.device)
+
+        if self.horizontal_flip:
+            flip = draw(2).bool()
+            pixels = torch.where(flip[:, None, None, None], pixels.flip(-1), pixels)
+        if self.crop_padding:
+            padded = F.pad(pixels, [self.crop_padding] * 4)
+            rows = draw(2 * self.crop_padding + 1)[:, None] + torch.arange(height, device=pixels.device)
+            columns = draw(2 * self.crop_padding + 1)[:, None] + torch.arange(width, device=pixels.device)
+            which = torch.arange(batch, device=pixels.device)[:, None, None]
+            # Indexing on both sides of the channel slice moves it last: (batch, height, width, channels).
+            pixels = padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        return pixels
+
+
+class PixelPipeline:
+    """The two halves of an image processor: `prepare` once per image, `finish` once per batch on the device.
+
+    Args:
+        processor: a transformers image processor.
+        example: any image of the data, on which the two halves are checked against the processor itself.
+    """
+
+    def __init__(self, processor: BaseImageProcessor, example: object):
+        self.processor = processor
+        self.mean = self.std = None
+        whole = processor([self._colour(example)], return_tensors="pt")["pixel_values"][0]
+        if self._can_split():
+            self.mean = torch.tensor(processor.image_mean if processor.do_normalize else [0.0])[:, None, None]
+            self.std = torch.tensor(processor.image_std if processor.do_normalize else [1.0])[:, None, None]
+            prepared = self.prepare([example])
+            # A processor with steps of its own (offsets, other orders) fails here: then its output is kept whole.
+            same = prepared.dtype == torch.uint8 and prepared[0].shape == whole.shape
+            if not same or (self.finish(prepared)[0] - whole).abs().max() > AGREEMENT:
+                self.mean = self.std = None
+        self.shape, self.dtype = whole.shape, torch.uint8 if self.mean is not None else torch.float32
+
+    def _can_split(self) -> bool:
+        return bool(getattr(self.processor, "do_rescale", False)) and hasattr(self.processor, "do_normalize")
+
+    def _colour(self, image: object) -> object:
+        """RGB, unless the processor is for single-channel images: stray greyscale or alpha would break a batch."""
+        single_channel = len(getattr(self.processor, "image_mean", None) or [0, 0, 0]) == 1
+        return image if single_channel or getattr(image, "mode", "RGB") == "RGB" else image.convert("RGB")
+
+    def prepare(self, images: Sequence[object]) -> Tensor:
+        """Geometry: PIL images → uint8 pixels (batch, channels, height, width); float32 where it cannot be split."""
+        images = [self._colour(image) for image in images]
+        options = {} if self.mean is None else {"do_rescale": False, "do_normalize": False}
+        return self.processor(images, return_tensors="pt", **options)["pixel_values"]
+
+    def finish(self, pixels: Tensor) -> Tensor:
+        """Arithmetic: prepared pixels → the model's float32 input, on the pixels' device."""
+        if self.mean is None:
+            return pixels
+        # One multiply and one add: x · scale/std − mean/std.
+        scale = (self.processor.rescale_factor / self.std).to(pixels.device)
+        shift = (-self.mean / self.std).to(pixels.device)
+        return torch.addcmul(shift, pixels.float(), scale)
+
+    @property
+    def range(self) -> tuple[Tensor, Tensor] | None:
+        """Lowest and highest value of the model's input, each of shape (channels, 1, 1); None where not known."""
+        if self.mean is None:
+            return None
+        black = torch.zeros((1, self.shape[0], 1, 1), dtype=torch.uint8)
+        return self.finish(black)[0], self.finish(black + 255)[0]
+
+
+class ReadyImages(torch.utils.data.Dataset):
+    """An image data set whose rows are decoded and resized when first touched, and never again.
+
+    Pixels live in one shared buffer (anonymous memory, or an unlinked file when large), so worker processes fill the
+    same pages and nothing is held as Python objects. `finish` turns a batch into the model's input on its device.
+
+    Args:
+        dataset: a `datasets.Dataset` with an image and a label column.
+        processor: the model's image processor.
+        image_column: found from the features if None.
+        label_column: found from the features if None.
+        num_labels: the model's number of classes, to choose between several label columns.
+
+    Raises:
+        ValueError: if a column cannot be found, or the processor gives images of different sizes.
+    """
+
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        processor: BaseImageProcessor,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        num_labels: int | None = None,
+    ):
+        self.image_column = find_image_column(dataset, image_column)
+        if self.image_column is None:
+            raise ValueError(f"The data set has no image column; its columns are {', '.join(dataset.column_names)}.")
+        self.labels = torch.from_numpy(read_labels(dataset, find_label_column(dataset, label_column, num_labels)))
+        self.images = dataset.with_format(None).select_columns([self.image_column])
+        self.pipeline = PixelPipeline(processor, self.images[0][self.image_column])
+        self.pixels = _shared_tensor((len(dataset), *self.pipeline.shape), self.pipeline.dtype)
+        self.is_ready = _shared_tensor((len(dataset),), torch.bool)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        return {name: values[0] for name, values in self.__getitems__([row]).items()}
+
+    def __getitems__(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Prepared pixels (batch, channels, height, width) and labels (batch,) of the given rows, as one batch."""
+        rows = torch.as_tensor(rows)
+        missing = rows[~self.is_ready[rows]].unique()
+        if len(missing):
+            prepared = self.pipeline.prepare(self.images[missing.tolist()][self.image_column])
+            if prepared.shape[1:] != self.pixels.shape[1:]:
+                raise ValueError(
+                    f"The image processor gave an image of shape {tuple(prepared.shape[1:])} after one of "
+                    f"{tuple(self.pixels.shape[1:])}. Use a processor that resizes or crops to one size."
+                )
+            self.pixels[missing] = prepared
+            self.is_ready[missing] = True
+        # Many times faster than indexing by a tensor, and the same.
+        return {"pixel_values": self.pixels.index_select(0, rows), "labels": self.labels[rows]}
+
+    def finish(
+        self,
+        batch: dict[str, Tensor],
+        augmentation: Augmentation | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """The batch with its pixels augmented (where asked for) and normalised, on their own device."""
+        pixels = batch["pixel_values"]
+        if augmentation is not None:
+            pixels = augmentation(pixels, generator)
+        # Convolutions are faster on this layout, and nothing is slower (`benchmarks/layouts.py`).
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return {**batch, "pixel_values": self.pipeline.finish(pixels)}
+
+
+def _shared_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A zeroed tensor that forked worker processes share; its pages take room only once they are written."""
+    num_bytes = int(np.prod(shape)) * dtype.itemsize
+    if num_bytes <= IN_MEMORY_BYTES:
+        buffer = mmap.mmap(-1, num_bytes)
+    else:
+        with tempfile.TemporaryFile(dir=_cache_folder()) as file:
+            file.truncate(num_bytes)
+            buffer = mmap.mmap(file.fileno(), num_bytes)
+    return torch.frombuffer(buffer, dtype=dtype).view(shape)
+
+
+def _cache_folder() -> str:
+    # The system's temporary folder may itself be in memory, which a large store must not be.
+    datasets.config.HF_DATASETS_CACHE.mkdir(parents=True, exist_ok=True)
+    return str(datasets.config.HF_DATASETS_CACHE)
+
+
+def ready(dataset: object, processor: object, what: str = "data set", **columns: object) -> object:
+    """Make a data set ready for a model: images become `ReadyImages`, anything else is returned as it is.
+
+    Args:
+        dataset: a `datasets.Dataset` with raw images, or a data set that already yields model inputs and labels, such
+            as one with a transform of the user's.
+        processor: the processing class of the model (image processor, tokenizer, or None).
+        what: how to call the data set in an error.
+        **columns: `image_column`, `label_column`, `num_labels` of `ReadyImages`.
+
+    Raises:
+        TypeError: for a streamed data set.
+        ValueError: if there are raw images and no image processor.
+    """
+    require_map_style(dataset, what)
+    if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] == "custom":
+        return dataset
+    if find_image_column(dataset, columns.get("image_column")) is None:
+        return dataset
+    if not isinstance(processor, BaseImageProcessor):
+        raise ValueError(
+            f"The {what} has raw images, which only an image processor turns into model inputs. "
+            f"Pass processing_class=AutoImageProcessor.from_pretrained(…), got {type(processor).__name__}."
+        )
+    return ReadyImages(dataset, processor, **columns)

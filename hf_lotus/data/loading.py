@@ -1,0 +1,181 @@
+"""What to unlearn from: the flags for data, and loading it into splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+
+from hf_lotus.data.columns import find_image_column, find_label_column, read_labels
+from hf_lotus.data.duplicates import content_digests, find_duplicates, shared_rows
+from hf_lotus.data.mufac import clean_mufac, is_mufac, load_mufac
+from hf_lotus.data.splits import ForgetRetainSplit, stratified_rows
+from hf_lotus.utils.text import nearest
+
+VALIDATION_NAMES = ("validation", "valid", "val", "dev")
+
+
+@dataclass
+class DatasetArguments:
+    """Which data the model was trained on, and how it is cut into parts."""
+
+    dataset_name: str = field(metadata={"help": "Data set: a Hub id or a local folder."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the data set."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the data set."})
+    train_split: str = field(default="train", metadata={"help": "Split that the model was trained on."})
+    unseen_split: str | None = field(
+        default=None,
+        metadata={
+            "help": "Split that was never trained on and is not the test split. Default: the validation split, or, "
+            "where there is none, a part of the test split that is then no longer tested on."
+        },
+    )
+    test_split: str = field(default="test", metadata={"help": "Split to test on."})
+    unseen_fraction: float = field(
+        default=0.5, metadata={"help": "Part of the test split to use as unseen data where there is no other."}
+    )
+    image_column: str | None = field(default=None, metadata={"help": "Image column. Default: the only one."})
+    label_column: str | None = field(default=None, metadata={"help": "Label column. Default: the one that fits."})
+    split_seed: int = field(default=0, metadata={"help": "Seed of random splits."})
+    duplicates: str = field(
+        default="report",
+        metadata={
+            "choices": ["report", "move", "drop", "ignore"],
+            "help": "Retained images identical to a forgotten one: report them, move them to the forget set, or drop "
+            "them. Move and drop also take such images out of the unseen and test sets. Ignore does not look.",
+        },
+    )
+
+
+@dataclass
+class ForgetArguments:
+    """What to forget, by exactly one way."""
+
+    forget_rows: str | None = field(
+        default=None, metadata={"help": "Forget the row numbers in this file (.json, .csv, or text, one a line)."}
+    )
+    forget_class: list[str] | None = field(
+        default=None, metadata={"nargs": "+", "help": "Forget whole classes, by name or number."}
+    )
+    forget_column: str | None = field(default=None, metadata={"help": "Forget by the values of this column …"})
+    forget_values: list[str] | None = field(default=None, metadata={"nargs": "+", "help": "… namely these."})
+
+    def require_one_way(self, **others: object) -> None:
+        """Raise a ValueError unless what to forget is said in exactly one way; `others` are further flags."""
+        if (self.forget_column is None) != (self.forget_values is None):
+            raise ValueError("--forget_column and --forget_values go together.")
+        names = ("forget_rows", "forget_class", "forget_column")
+        ways = {f"--{name}": value for name, value in {**{n: getattr(self, n) for n in names}, **others}.items()}
+        given = [name for name, value in ways.items() if value is not None]
+        if len(given) != 1:
+            told = ", ".join(given) or "none"
+            raise ValueError(f"Say what to forget by exactly one of {', '.join(ways)}; got {told}.")
+
+
+@dataclass
+class DataArguments(ForgetArguments, DatasetArguments):
+    """Which data the model was trained on, and which of it to forget."""
+
+    forget_fraction: float | None = field(
+        default=None, metadata={"help": "Forget this random fraction of each class."}
+    )
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """The four sets of a run, and what was found about duplicates ("" where nobody looked)."""
+
+    split: ForgetRetainSplit
+    unseen: Dataset | None
+    test: Dataset | None
+    duplicates: str
+
+    def provenance(self) -> dict[str, object]:
+        """What a result records of the choice, as JSON values."""
+        chosen = {"selector": dict(self.split.selector), "split_digest": self.split.digest}
+        return {**chosen, "duplicates": self.duplicates}
+
+
+def load_splits(
+    arguments: DatasetArguments,
+    num_labels: int | None,
+    select: Callable[..., ForgetRetainSplit] | None = None,
+    reduce: Callable[[DatasetDict], DatasetDict] | None = None,
+) -> LoadedData:
+    """Load the data set and choose what to forget, what is unseen, and what to test on.
+
+    Args:
+        arguments: which data; for a selection by flags, `DataArguments`.
+        num_labels: the model's number of classes; chooses between several label columns.
+        select: chooses what to forget from (train split, arguments, label column); by default the flags do.
+        reduce: leaves rows out of the splits before anything is chosen; by default none.
+
+    Raises:
+        ValueError: if a split, column, class, value or row does not exist, or not exactly one selection was made.
+    """
+    data = _load(arguments)
+    for name in {arguments.train_split, arguments.test_split, arguments.unseen_split} - {None, "test"}:
+        if name not in data:
+            raise ValueError(f"The data set has no split {name!r}. {nearest(name, list(data))}")
+    data = data if reduce is None else reduce(data)
+    train, test = data[arguments.train_split], data.get(arguments.test_split)
+    label_column = find_label_column(train, arguments.label_column, num_labels)
+    split = (select or _select)(train, arguments, label_column)
+    validation = next((name for name in VALIDATION_NAMES if name in data and name != arguments.test_split), None)
+    unseen_name = arguments.unseen_split or validation
+    if unseen_name is not None:
+        unseen = data[unseen_name]
+    elif test is not None:
+        if not 0 < arguments.unseen_fraction < 1:
+            raise ValueError(f"unseen_fraction must lie between 0 and 1, got {arguments.unseen_fraction}.")
+        rows = stratified_rows(read_labels(test, label_column), arguments.unseen_fraction, arguments.split_seed)
+        held_out = ForgetRetainSplit(test, rows)
+        unseen, test = held_out.forget, held_out.retain
+    else:
+        unseen = None
+    return _handle_duplicates(LoadedData(split, unseen, test, ""), arguments)
+
+
+def _load(arguments: DatasetArguments) -> DatasetDict:
+    folder = Path(arguments.dataset_name)
+    if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+        data = load_from_disk(arguments.dataset_name)
+    elif is_mufac(folder):
+        data = clean_mufac(load_mufac(folder))
+    else:
+        data = load_dataset(arguments.dataset_name, arguments.dataset_config, revision=arguments.dataset_revision)
+    return data if isinstance(data, DatasetDict) else DatasetDict({arguments.train_split: data})
+
+
+def _select(train: Dataset, arguments: DataArguments, label_column: str) -> ForgetRetainSplit:
+    arguments.require_one_way(forget_fraction=arguments.forget_fraction)
+    if arguments.forget_rows is not None:
+        return ForgetRetainSplit.from_file(train, arguments.forget_rows)
+    if arguments.forget_class is not None:
+        return ForgetRetainSplit.from_class(train, arguments.forget_class, label_column)
+    if arguments.forget_column is not None:
+        return ForgetRetainSplit.from_column(train, arguments.forget_column, arguments.forget_values)
+    return ForgetRetainSplit.from_fraction(train, arguments.forget_fraction, arguments.split_seed, label_column)
+
+
+def _handle_duplicates(data: LoadedData, arguments: DatasetArguments) -> LoadedData:
+    column = find_image_column(data.split.dataset, arguments.image_column)
+    if arguments.duplicates == "ignore" or column is None:
+        return data
+    parts = {"forget": data.split.forget, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
+    found = str(find_duplicates(parts, image_column=column))
+    if arguments.duplicates == "report":
+        return replace(data, duplicates=found)
+    split = data.split.without_duplicates(arguments.duplicates, image_column=column)
+    forgotten = content_digests(split.forget, column)
+    unseen, test = (_without(part, forgotten, column) for part in (data.unseen, data.test))
+    return LoadedData(split, unseen, test, f"{found} Handled by: {arguments.duplicates}.")
+
+
+def _without(dataset: Dataset | None, digests, column: str) -> Dataset | None:
+    if dataset is None:
+        return None
+    twins = set(shared_rows(content_digests(dataset, column), digests).tolist())
+    return dataset.select([row for row in range(len(dataset)) if row not in twins]) if twins else dataset

@@ -1,0 +1,82 @@
+"""What a report shows of one model beside its metrics: entropies, the published code's divergences, its rounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from hf_lotus.functional.divergences import RunningClassMeans, reference_divergence, rf_jsd
+from hf_lotus.evaluation.evaluator import Yardstick
+from hf_lotus.evaluation.predictions import Predictions
+
+BINS = 30
+# What a round's log entry holds of the trainer's own.
+_NOT_VALUES = ("round", "stop", "epoch", "step")
+_ACCURACIES = ("forget_accuracy", "retain_accuracy", "unseen_accuracy", "test_accuracy")
+
+
+def row_details(
+    yardstick: Yardstick, predictions: Mapping[str, Predictions], log_history: Iterable[Mapping[str, float]] = ()
+) -> dict[str, object]:
+    """All that a report needs of one model, as JSON values.
+
+    Args:
+        yardstick: what the model was measured against.
+        predictions: its predictions, split → `Predictions`.
+        log_history: the log of its run (`trainer.state.log_history`), where it was unlearned by one.
+    """
+    return {
+        "entropy": entropy_histograms(predictions),
+        "reference": reference_divergences(yardstick, predictions),
+        "rounds": rounds_taken(log_history),
+    }
+
+
+def entropy_histograms(predictions: Mapping[str, Predictions]) -> dict[str, object]:
+    """Shares of the samples of each split by the entropy of their prediction, from 0 to ln K nats in equal bins.
+
+    Returns:
+        "top" (ln K), and split → {"mean": nats, "shares": one a bin, summing to one}.
+    """
+    top = math.log(predictions["forget"].logits.shape[1])
+    edges = np.linspace(0, top, BINS + 1)
+    histograms = {"top": top}
+    for split, predicted in predictions.items():
+        # Rounding may lift a uniform prediction's entropy above the last edge.
+        counts = np.histogram(predicted.entropy.clip(0, top), edges)[0]
+        shares = [round(float(share), 6) for share in counts / len(predicted.entropy)]
+        histograms[split] = {"mean": float(predicted.entropy.mean()), "shares": shares}
+    return histograms
+
+
+def reference_divergences(yardstick: Yardstick, predictions: Mapping[str, Predictions]) -> dict[str, float]:
+    """JSD and RF-JSD as the published code computes them, for a comparison with the paper's figures alone."""
+    forget, found = predictions["forget"], {}
+    if yardstick.retrained is not None:
+        gold = yardstick.retrained["forget"].probabilities
+        found["jsd"] = float(reference_divergence(forget.probabilities, gold).mean())
+    unseen = yardstick.original.get("unseen")
+    if unseen is not None and len(np.intersect1d(forget.labels, unseen.labels)):
+        means = (RunningClassMeans.of(part.probabilities, part.labels) for part in (forget, unseen))
+        found["rf_jsd"] = rf_jsd(*means, convention="reference").value
+    return found
+
+
+def rounds_taken(log_history: Iterable[Mapping[str, float]]) -> list[dict[str, float]]:
+    """The course of a run: what its log tells of the model after 0, 1, … rounds, in order.
+
+    Returns:
+        entries with "rounds" (how many were over) and, as far as they were logged, the values that the method chose
+        for the round that follows, such as "temperature", and the accuracies.
+    """
+    course: dict[int, dict[str, float]] = {}
+    for entry in log_history:
+        if "round" in entry:
+            values = {name: value for name, value in entry.items() if name not in _NOT_VALUES}
+            course.setdefault(int(entry["round"]), {}).update(values)
+        elif f"eval_{_ACCURACIES[0]}" in entry:
+            values = {name: entry[f"eval_{name}"] for name in _ACCURACIES if f"eval_{name}" in entry}
+            course.setdefault(round(entry["epoch"]), {}).update(values)
+    return [{"rounds": rounds, **course[rounds]} for rounds in sorted(course) if course[rounds]]

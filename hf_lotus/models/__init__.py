@@ -1,0 +1,1 @@
+"""Models: loading and checking them, and the ones that are built here."""

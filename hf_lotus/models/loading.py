@@ -1,0 +1,36 @@
+"""The flags for models, and loading what they name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
+from transformers.utils import is_torchvision_available
+
+import hf_lotus.models.cifar_resnet  # noqa: F401 - registers a model
+
+
+@dataclass
+class ModelArguments:
+    """Which model to unlearn."""
+
+    model_name_or_path: str = field(metadata={"help": "The trained model: a Hub id or a local folder."})
+    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
+    retrain_model: str | None = field(
+        default=None,
+        metadata={"help": "A model trained without the forget set, where there is one; only measured against."},
+    )
+
+
+def load_model(name: str, revision: str | None = None) -> PreTrainedModel:
+    """An image classifier from the Hub or a folder: float32, weights from safetensors alone, no code from there."""
+    return AutoModelForImageClassification.from_pretrained(
+        name, revision=revision, use_safetensors=True, dtype=torch.float32
+    )
+
+
+def load_processor(name: str, revision: str | None = None) -> object:
+    """The image processor of a model, in the variant that the installed libraries can run."""
+    backend = "torchvision" if is_torchvision_available() else "pil"
+    return AutoImageProcessor.from_pretrained(name, revision=revision, backend=backend)

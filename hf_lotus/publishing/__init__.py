@@ -1,0 +1,1 @@
+"""What others read: the record, the card, its verification, and the Hub."""

@@ -1,0 +1,36 @@
+"""What is left of a measurement alone: results.json, the figure, and a card without a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hf_lotus.evaluation.evaluator import Evaluator
+from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.evaluation.results import UnlearningResult
+from hf_lotus.publishing.model_card import FIGURE, write_model_card
+from hf_lotus.publishing.verification import RESULTS
+from hf_lotus.reporting.figures import comparison_figure
+
+
+def write_outputs(
+    folder: str | Path,
+    result: UnlearningResult,
+    name: str,
+    predictions: Mapping[str, Predictions],
+    evaluator: Evaluator,
+) -> None:
+    """Write results, figure and card of one comparison into `folder`.
+
+    Args:
+        folder: the model's folder, made if it is not there.
+        result: the comparison.
+        name: the unlearned model's name in it.
+        predictions: the unlearned model's predictions.
+        evaluator: holds those of the original and the retrained model.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    result.to_json(folder / RESULTS)
+    comparison_figure(evaluator.yardstick, name, predictions, folder / FIGURE)
+    write_model_card(folder, result, name)

@@ -1,0 +1,212 @@
+"""The model card of an unlearned model: what was forgotten, how, what was measured, and how to verify it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from hf_lotus.evaluation.results import ModelResult, UnlearningResult
+from hf_lotus.publishing.citations import citations
+from hf_lotus.publishing.record import IN_PROGRESS, RECORD, ForgetSetRecord, public_selector
+from hf_lotus.publishing.sources import source
+from hf_lotus.utils.files import write_whole
+from hf_lotus.utils.text import plain
+
+CARD, FIGURE = "README.md", "entropy.png"
+# A metric's name begins with the split it is measured on, or else it is the forget set's.
+_SPLITS = ("forget", "retain", "unseen", "test")
+# A histogram of more classes than this is left to the record.
+_MOST_CLASSES = 20
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a card says, from a record or, where there is none, from the provenance of a result."""
+
+    base: Mapping[str, object]
+    dataset: Mapping[str, object]
+    selector: Mapping[str, object]
+    samples: Mapping[str, object]
+    settings: Mapping[str, object]
+    method: Mapping[str, object]
+    task: str | None = "image-classification"
+    license: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_model_card(
+    folder: str | Path,
+    result: UnlearningResult | None,
+    name: str,
+    record: ForgetSetRecord | None = None,
+    **metadata: object,
+) -> None:
+    """Write `README.md` into a model's folder; the file appears whole or not at all.
+
+    What the card says of model, data set and selection is read from the record, or, where there is none, from
+    `result.provenance` (`model`, `dataset`, `selector`, `samples`, `method`, `arguments`, `seed`, `versions`), as far
+    as it is there. The entropy figure is shown if it is in the folder.
+
+    Args:
+        folder: the folder with the unlearned model.
+        result: the comparison; None where nothing was measured.
+        name: the unlearned model's name in it.
+        record: what was forgotten.
+        **metadata: `language`, `license`, `tags` and `model_name` of the card's header, over what it has by itself.
+    """
+    folder = Path(folder)
+    facts = _from_record(record) if record is not None else _from_result(result)
+    unfinished = record is not None and record.status == IN_PROGRESS
+    card = ModelCard.from_template(
+        _header(folder, facts, result[name] if result is not None else None, name, unfinished, metadata),
+        template_str=resources.files("hf_lotus.publishing")
+        .joinpath("templates/model_card.md")
+        .read_text(encoding="utf-8"),
+        title=plain(f"{Path(str(facts.base['name'] or 'model')).name}, unlearned with {name}"),
+        method=plain(name),
+        kind=plain((facts.task or "model").replace("-classification", " classifier")),
+        unfinished=unfinished,
+        base_model=_link(facts.base, ""),
+        dataset=_link(facts.dataset, "datasets/"),
+        selector=plain(_selection(facts.selector) or "not recorded"),
+        forget_count=plain(facts.samples.get("forget", "?")),
+        retain_count=plain(facts.samples.get("retain", "?")),
+        record=record,
+        record_file=RECORD,
+        classes=plain(_classes(record)),
+        requests=plain(", ".join(record.requests)) if record is not None else "",
+        dataset_flag=facts.dataset["id"] or "DATA_SET",
+        table=result.to_markdown() if result is not None else "Nothing has been measured.",
+        figure=FIGURE if (folder / FIGURE).is_file() and not unfinished else None,
+        settings={plain(key): plain(value) for key, value in facts.settings.items() if value is not None},
+        citations=citations(facts.method),
+    )
+    write_whole(folder / CARD, str(card))
+
+
+def _from_record(record: ForgetSetRecord) -> _Facts:
+    settings = {
+        **_flat(record.method, "method"),
+        **_flat(record.arguments),
+        **_flat(record.seeds),
+        **({"seconds": f"{record.seconds:.1f}"} if record.seconds is not None else {}),
+        **_flat(record.hardware),
+        **_flat(record.versions),
+    }
+    samples = {**((record.results or {}).get("samples", {})), "forget": record.rows}
+    base = record.base_model
+    return _Facts(
+        base, record.dataset, record.selector, samples, settings, record.method, record.task, base["license"]
+    )
+
+
+def _from_result(result: UnlearningResult) -> _Facts:
+    about = result.provenance
+    settings = {
+        **_flat(about.get("method", {}), "method"),
+        **_flat(about.get("arguments", {})),
+        **({"seed": about["seed"]} if "seed" in about else {}),
+        **_flat(about.get("versions", {})),
+    }
+    return _Facts(
+        {**source(about.get("model"))},
+        {**source(about.get("dataset"))},
+        public_selector(about.get("selector", {})),
+        about.get("samples", {}),
+        settings,
+        about.get("method", {}),
+    )
+
+
+def _header(
+    folder: Path,
+    facts: _Facts,
+    measured: ModelResult | None,
+    name: str,
+    unfinished: bool,
+    metadata: Mapping[str, object],
+) -> ModelCardData:
+    base, dataset = facts.base["id"], facts.dataset["id"]
+    tags = ["machine-unlearning", name, "hf-lotus", *(["unfinished"] if unfinished else [])]
+    license = {"license": metadata["license"]} if metadata.get("license") else facts.license
+    return ModelCardData(
+        base_model=base,
+        datasets=[dataset] if dataset else None,
+        language=metadata.get("language"),
+        library_name="transformers",
+        pipeline_tag=facts.task,
+        tags=[*tags, *(tag for tag in _several(metadata.get("tags")) if tag not in tags)],
+        model_name=metadata.get("model_name") or folder.resolve().name,
+        eval_results=_eval_results(measured, facts) if measured is not None else None,
+        **({"base_model_relation": "finetune"} if base else {}),
+        **license,
+    )
+
+
+def _eval_results(measured: ModelResult, facts: _Facts) -> list[EvalResult]:
+    shown = Path(str(facts.dataset["name"] or "unknown")).name
+    return [
+        EvalResult(
+            task_type=facts.task or "other",
+            dataset_type=facts.dataset["id"] or shown,
+            dataset_name=shown,
+            metric_type=metric_type(metric),
+            metric_name=metric_name(metric),
+            metric_value=shown_value(value),
+            dataset_split=next((split for split in _SPLITS if metric.startswith(f"{split}_")), "forget"),
+        )
+        for metric, value in measured.metrics().items()
+        if metric != "seconds"
+    ]
+
+
+def metric_type(metric: str) -> str:
+    """The Hub's name of a metric."""
+    return "accuracy" if metric.endswith("accuracy") else metric
+
+
+def metric_name(metric: str) -> str:
+    """What a card calls a metric; each of `ModelResult` has its own."""
+    return metric.replace("_", " ")
+
+
+def shown_value(value: float) -> float:
+    """A figure as a card's header has it."""
+    return round(value, 6)
+
+
+def _link(origin: Mapping[str, object], prefix: str) -> str:
+    """A repository's name as a link to it on the Hub, at its commit; any other name as text."""
+    text, revision = plain(origin["name"] or "not recorded"), origin.get("revision")
+    if not origin.get("id"):
+        return text
+    at = f"/tree/{revision}" if revision and str(revision).isalnum() else ""
+    return f"[{text}](https://huggingface.co/{prefix}{origin['id']}{at})"
+
+
+def _classes(record: ForgetSetRecord | None) -> str:
+    """`cat: 40, dog: 3`."""
+    if record is None or not record.class_histogram or len(record.class_histogram) > _MOST_CLASSES:
+        return ""
+    return ", ".join(f"{c['label'] if c['name'] is None else c['name']}: {c['rows']}" for c in record.class_histogram)
+
+
+def _selection(selector: Mapping[str, object]) -> str:
+    """`{"by": "class", "classes": ["cat", "dog"]}` → "class; classes: cat, dog"."""
+    details = {key: ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for key, v in selector.items()}
+    return "; ".join(str(value) if key == "by" else f"{key}: {value}" for key, value in details.items())
+
+
+def _several(tags: str | Sequence[str] | None) -> list[str]:
+    return [tags] if isinstance(tags, str) else list(tags or [])
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat = {}
+    for key, value in values.items():
+        name = f"{prefix} {key}".strip()
+        flat.update(_flat(value, name) if isinstance(value, Mapping) else {name: value})
+    return flat

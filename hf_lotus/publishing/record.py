@@ -1,0 +1,331 @@
+"""The forget-set record: what a model was made to forget, how, and what was measured. It names nobody.
+
+`forget_set.json` stands beside the weights and is published with them. Its owner keeps the salt (`Salt`) in another
+place. With the salt, the record proves of any sample that it was in the request or that it was not: its salted digest
+is in the list or is not, the list has as many digests as there were samples, and the Merkle root fixes the list. The
+record commits to the salt, so that no other salt can be brought forward later.
+
+What the record tells someone WITHOUT the salt: the data set, by what kind of selector the samples were chosen and by
+how many of its values, their number, the classes they had, which of them were exactly identical to each other, and
+what was measured. Not which samples: digests cannot be tried out without the salt. But whoever holds the data set AND
+a short list of candidates (every user of a public data set) can compare each candidate's number of samples, classes
+and accuracy with the published ones, and a request may stand out. No salt prevents that; `class_histogram=False`
+leaves out the plainest hint, and several requests unlearned together hide each other. Someone WITH the salt can try
+out any sample they have: give it to an auditor, not to the public. One salt used for several records shows which of
+their samples are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from datasets import ClassLabel
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from hf_lotus.data.columns import find_label_column, read_labels
+from hf_lotus.data.splits import ForgetRetainSplit
+from hf_lotus.evaluation.results import Controls, ModelResult, UnlearningResult
+from hf_lotus.publishing.digests import Salt, digest_samples, file_digest, merkle_root
+from hf_lotus.publishing.sources import dataset_source, source
+from hf_lotus.utils.files import write_whole
+
+RECORD = "forget_set.json"
+FORMAT, FORMAT_VERSION = "hf-lotus forget set", 1
+FINISHED, IN_PROGRESS = "finished", "in progress"
+_PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "seed", "duplicates")
+# Files that `from_pretrained` takes weights from.
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*", "*.h5", "*.msgpack")
+
+
+@dataclass(frozen=True)
+class ForgetSetRecord:
+    """What a model was made to forget (`of`, `of_split`), and how (filled in by the trainer).
+
+    Attributes:
+        rows: how many samples were to be forgotten.
+        selector: by what they were chosen, never by whom.
+        digests: the algorithm, the commitment to the salt, the Merkle root and every sample's salted digest; None
+            where the samples have no content that a digest could tell.
+        class_histogram: label, name and number of samples of each class; None to keep it back.
+        row_numbers: the samples' places in the data set, where the owner chose to publish them.
+        dataset: name, id on the Hub, config, split, revision and fingerprint of what they were chosen from.
+        loading: how the data set was cut into its parts, as values of hf-lotus's flags.
+        base_model: name, id on the Hub, commit and license of the model before unlearning.
+        task: the Hub's name of its task.
+        method: the method's name and fields.
+        arguments: the training arguments that matter.
+        seeds: name → seed.
+        versions: library → version.
+        hardware: what it ran on.
+        seconds: wall time of the unlearning.
+        results: name of the model, the rows of the table, controls, notes and sizes of the sets; None if unmeasured.
+        weights: file name → SHA-256.
+        status: "finished", or "in progress" for weights that are pushed during training.
+        requests: ids of the deletion requests that were served, all since the first. They are published.
+        previous: `digest` of the record before this one, where the model had been made to forget before.
+        created: when it was written: UTC, ISO 8601.
+    """
+
+    rows: int
+    selector: Mapping[str, object]
+    digests: Mapping[str, object] | None
+    class_histogram: Sequence[Mapping[str, object]] | None = None
+    row_numbers: Sequence[int] | None = None
+    dataset: Mapping[str, str | None] = field(default_factory=lambda: dataset_source(None))
+    loading: Mapping[str, object] = field(default_factory=dict)
+    base_model: Mapping[str, object] = field(default_factory=lambda: {**source(None), "license": {}})
+    task: str | None = None
+    method: Mapping[str, object] = field(default_factory=dict)
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+    hardware: Mapping[str, object] = field(default_factory=dict)
+    seconds: float | None = None
+    results: Mapping[str, object] | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
+    status: str = FINISHED
+    requests: Sequence[str] = ()
+    previous: str | None = None
+    created: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        samples: object,
+        labels: Sequence[int] | np.ndarray,
+        salt: Salt | None,
+        *,
+        image_column: str | None = None,
+        class_names: Mapping[int, str] | None = None,
+        selector: Mapping[str, object] | None = None,
+        class_histogram: bool = True,
+        **what: object,
+    ) -> ForgetSetRecord:
+        """The record of samples to forget, before they are forgotten: one pass of hashing over them.
+
+        Args:
+            samples: a `datasets.Dataset`, or any data set of mappings.
+            labels: their classes, shape (samples,).
+            salt: the owner's; None records no digests.
+            image_column: name of the image column, where it cannot be told from the features.
+            class_names: class number → name.
+            selector: by what they were chosen; only what tells of no one is recorded.
+            class_histogram: whether to record how many samples each class had.
+            **what: further attributes of the record (`dataset`, `row_numbers`, `loading`, `requests`, `previous`).
+
+        Raises:
+            ValueError: if the samples have no content that a digest could tell.
+        """
+        names = {int(number): str(name) for number, name in (class_names or {}).items()}
+        counts = sorted(Counter(np.asarray(labels).tolist()).items())
+        histogram = [{"label": number, "name": names.get(number), "rows": count} for number, count in counts]
+        return cls(
+            rows=len(labels),
+            selector={"by": "not recorded", **public_selector(selector or {})},
+            digests=None if salt is None else digest_samples(samples, labels, salt, image_column),
+            class_histogram=histogram if class_histogram else None,
+            **what,
+        )
+
+    @classmethod
+    def of_split(
+        cls,
+        split: ForgetRetainSplit,
+        salt: Salt | None,
+        *,
+        name: str | None = None,
+        revision: str | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        num_labels: int | None = None,
+        open_rows: bool = False,
+        **what: object,
+    ) -> ForgetSetRecord:
+        """The record of a split's forget set, which knows more: the whole data set, and the selector.
+
+        Args:
+            split: what is to be forgotten.
+            salt: the owner's; None records no digests.
+            name: the id or folder that the data set was loaded by.
+            revision: the revision that was asked for.
+            image_column: name of the image column, where it cannot be told from the features.
+            label_column: name of the label column, where it cannot be told from the features.
+            num_labels: the model's number of classes; chooses between several label columns.
+            open_rows: also record the row numbers, for everyone to read.
+            **what: as in `of`.
+
+        Raises:
+            ValueError: if a column cannot be found.
+        """
+        column = find_label_column(split.dataset, label_column, num_labels)
+        feature = split.dataset.features[column]
+        origin = dataset_source(split.dataset, name, revision)
+        if origin["revision"] is None:  # of the whole split: a part's would tell which rows are in it
+            origin["fingerprint"] = split.dataset._fingerprint
+        return cls.of(
+            split.forget,
+            read_labels(split.forget, column),
+            salt,
+            image_column=image_column,
+            class_names=dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else None,
+            selector=split.selector,
+            dataset=origin,
+            row_numbers=split.forget_rows.tolist() if open_rows else None,
+            **what,
+        )
+
+    def following(self, previous: ForgetSetRecord) -> ForgetSetRecord:
+        """The record of a model that forgot more, after another record's: of all that it was ever made to forget.
+
+        Whoever asked earlier finds their samples in the record of every later model too.
+
+        Args:
+            previous: the record of the model that this one was made from.
+
+        Raises:
+            ValueError: if the two do not tell of their samples by the same salt and in the same way.
+        """
+        ways = [d and (d["algorithm"], d["content"], d["salt_commitment"]) for d in (self.digests, previous.digests)]
+        if None in ways or ways[0] != ways[1]:
+            raise ValueError("A record can only follow one whose digests were made with the same salt.")
+        listed = sorted([*previous.digests["samples"], *self.digests["samples"]])
+        counts, names = Counter(), {}
+        for entry in [*(previous.class_histogram or ()), *(self.class_histogram or ())]:
+            counts[entry["label"]] += entry["rows"]
+            names[entry["label"]] = entry["name"]
+        told = previous.class_histogram is not None and self.class_histogram is not None
+        histogram = [{"label": label, "name": names[label], "rows": rows} for label, rows in sorted(counts.items())]
+        return replace(
+            self,
+            rows=previous.rows + self.rows,
+            digests={**self.digests, "merkle_root": merkle_root(listed), "samples": listed},
+            class_histogram=histogram if told else None,
+            row_numbers=None,  # the data set may have changed since
+            requests=[*previous.requests, *self.requests],
+            previous=previous.digest,
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the record, whatever its file's layout: what the card and a following record call it by."""
+        text = json.dumps(self._document(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def result(self) -> UnlearningResult | None:
+        """What was measured, to make the table from; None if nothing was."""
+        if self.results is None:
+            return None
+        found = self.results
+        models = tuple(ModelResult(**model) for model in found["models"])
+        return UnlearningResult(models, Controls(**found["controls"]), tuple(found["notes"]))
+
+    def measured(self, result: UnlearningResult, name: str) -> ForgetSetRecord:
+        """The record with what was measured, and where.
+
+        Args:
+            result: the comparison.
+            name: the unlearned model's name in it.
+        """
+        about, values = result.provenance, asdict(result)
+        return replace(
+            self,
+            results={"name": name, "samples": about.get("samples", {})}
+            | {key: values[key] for key in ("models", "controls", "notes")},
+            versions=about.get("versions", {}),
+            hardware=about.get("hardware", {}),
+        )
+
+    def to_json(self, path: str | Path) -> None:
+        """Write the record; the file appears whole or not at all.
+
+        Raises:
+            ValueError: if something in it is none of JSON's values, or not what the schema says.
+        """
+        try:
+            document = json.loads(json.dumps(self._document(), allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} was not written, as JSON cannot hold it: {error}.") from error
+        if problem := _first_problem(document):
+            raise ValueError(f"{path} was not written: {problem}.")
+        write_whole(path, json.dumps(document, indent=1) + "\n")
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> ForgetSetRecord:
+        """Read what `to_json` wrote.
+
+        Raises:
+            OSError: if there is no such file.
+            ValueError: if the file is not a record, is of another format version, or has anything in it that this
+                version does not know or that is not as it must be; the message says what and where.
+        """
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:  # also of a file that is not text
+            raise ValueError(f"{path} is not valid JSON: {error}.") from error
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ValueError(f"{path} is not a forget-set record of hf-lotus.")
+        if document.get("format_version") != FORMAT_VERSION:
+            raise ValueError(
+                f"{path} is of format version {document.get('format_version')!r}, and this version of hf-lotus reads "
+                f"version {FORMAT_VERSION}. Read it with the version that wrote it, or a newer one."
+            )
+        if problem := _first_problem(document):
+            raise ValueError(f"{path} is not a record that this version understands: {problem}.")
+        record = cls(**{key: value for key, value in document.items() if key not in ("format", "format_version")})
+        try:
+            _ = record.result
+        except TypeError as error:
+            raise ValueError(f"{path} has results that this version does not understand: {error}.") from error
+        return record
+
+    def _document(self) -> dict[str, object]:
+        return {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+
+
+def public_selector(selector: Mapping[str, object]) -> dict[str, object]:
+    """What may be told of how samples were chosen; anything else may be people, or a file named after one."""
+    return {key: value for key, value in selector.items() if key in _PUBLIC_SELECTOR}
+
+
+def schema() -> dict[str, object]:
+    """The JSON Schema of `forget_set.json`."""
+    text = (
+        resources.files("hf_lotus.publishing").joinpath("schemas/forget_set.schema.json").read_text(encoding="utf-8")
+    )
+    return json.loads(text)
+
+
+def _first_problem(document: object) -> str | None:
+    """What is wrong with a document, as "where: what", or None where it is as the schema says."""
+    error = best_match(Draft202012Validator(schema()).iter_errors(document))
+    if error is None:
+        return None
+    where = "/".join(map(str, error.absolute_path)) or "the document"
+    return f"{where}: {error.message[:300]}"
+
+
+def now() -> str:
+    """The time, as a record has it."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def salt_path(folder: str | Path) -> Path:
+    """Where the salt of a model's folder is kept by default: beside the folder, as nothing beside it is published."""
+    folder = Path(folder).resolve()
+    return folder.with_name(f"{folder.name}.forget_set.salt")
+
+
+def weight_digests(folder: str | Path) -> dict[str, str]:
+    """File name → SHA-256 of every file that weights could be loaded from."""
+    paths = {path for pattern in WEIGHTS for path in Path(folder).glob(pattern) if path.is_file()}
+    return {path.name: file_digest(path) for path in sorted(paths)}

@@ -1,0 +1,143 @@
+"""Find the forgotten samples of a record in its data set, and measure the published model on them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from hf_lotus.data.columns import read_labels
+from hf_lotus.data.loading import DatasetArguments, LoadedData, load_splits
+from hf_lotus.data.prepared import ready_splits
+from hf_lotus.data.splits import ForgetRetainSplit
+from hf_lotus.evaluation.evaluator import Evaluator
+from hf_lotus.evaluation.results import ModelResult
+from hf_lotus.models.loading import load_model, load_processor
+from hf_lotus.publishing.digests import Salt, find_rows, salted_digests, sample_contents
+from hf_lotus.publishing.record import ForgetSetRecord
+from hf_lotus.publishing.verification import Check
+
+# Metrics that are measured against another model, and so not without it.
+_AGAINST = {
+    "original": ("rf_jsd", "rf_jsd_z", "retrain_free_gap"),
+    "retrain": ("jsd", "avg_gap"),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of the search: whether all samples were found, and then the data."""
+
+    check: Check
+    data: LoadedData | None
+
+
+class _Missing(Exception):
+    """Samples of the record that the data set does not have."""
+
+
+def find_forget_rows(folder: Path, record: ForgetSetRecord, salt: Salt | None, arguments: DatasetArguments) -> Found:
+    """Load the data set and cut it as it was cut for unlearning.
+
+    Args:
+        folder: of the model.
+        record: its record.
+        salt: its salt; None to trust the record's row numbers.
+        arguments: which data set, and how it was cut.
+    """
+    name = "the data set has every forgotten sample"
+
+    def select(train: Dataset, _: DatasetArguments, label_column: str) -> ForgetRetainSplit:
+        if salt is None:
+            return ForgetRetainSplit(train, record.row_numbers)
+        _, contents = sample_contents(train, arguments.image_column)
+        digests = salted_digests(contents, read_labels(train, label_column), salt)
+        rows, missing = find_rows(digests, record.digests["samples"])
+        if missing:
+            raise _Missing(f"{missing} of {record.rows} are not in the split {arguments.train_split!r}")
+        if record.row_numbers is not None:
+            told = sorted(digests[row] for row in record.row_numbers if row < len(digests))
+            if told != sorted(record.digests["samples"]):
+                raise _Missing("the row numbers of the record are of other samples than its digests")
+        return ForgetRetainSplit(train, rows)
+
+    try:
+        data = load_splits(arguments, load_model(folder).config.num_labels, select)
+    except _Missing as missing:
+        return Found(Check(name, False, str(missing)), None)
+    return Found(Check(name, True, f"{record.rows} of {len(data.split.dataset)}"), data)
+
+
+def measure_again(
+    folder: Path,
+    record: ForgetSetRecord,
+    data: LoadedData,
+    models: Mapping[str, tuple[str | None, str | None]],
+    arguments: DatasetArguments,
+    device: str,
+    *,
+    batch_size: int,
+    tolerance: float,
+) -> Iterator[Check]:
+    """Measure the published model, and compare each figure with the recorded one.
+
+    Args:
+        folder: of the model.
+        record: its record.
+        data: the data set, cut as it was for unlearning.
+        models: "original" and "retrain" → id or folder and revision, or (None, None).
+        arguments: which columns hold images and labels.
+        device: where to measure.
+        batch_size: samples a forward pass.
+        tolerance: how far a figure may lie from the recorded one; for figures above 1, relative.
+    """
+    recorded = record.result
+    if recorded is None:
+        yield Check("the figures, measured again", None, "the record has none")
+        return
+    model = load_model(folder).to(device)
+    loaded = {role: load_model(*which).to(device) for role, which in models.items() if which[0] is not None}
+    columns = {"image_column": arguments.image_column, "label_column": arguments.label_column}
+    sets = {"forget": data.split.forget, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
+    splits, class_wise = ready_splits(sets, model.config, load_processor(folder), **columns)
+    sizes = {name: len(split) for name, split in splits.items() if split is not None}
+    expected = dict(record.results["samples"])
+    yield Check("the sets are as large as recorded", sizes == expected, _differences(sizes, expected))
+    evaluator = Evaluator(
+        splits,
+        loaded.get("original", model),  # what is measured against the original is then left out
+        loaded.get("retrain"),
+        class_wise=class_wise,
+        seed=record.seeds.get("seed", 0),
+        batch_size=batch_size,
+    )
+    rows = {record.results["name"]: model, **loaded}
+    for name, measured in rows.items():
+        if not any(row.name == name for row in recorded.models):
+            continue
+        row = evaluator.yardstick.measure(name, evaluator.predict_all(measured, name))
+        yield from _compare(recorded[name], row, loaded, tolerance)
+
+
+def _compare(recorded: ModelResult, again: ModelResult, loaded: Mapping[str, object], tolerance: float):
+    left_out = [metric for role, metrics in _AGAINST.items() if role not in loaded for metric in metrics]
+    for metric, value in recorded.metrics().items():
+        name, found = f"{recorded.name}: {metric.replace('_', ' ')}", getattr(again, metric)
+        if metric == "seconds":
+            continue
+        if metric in left_out:
+            role = next(role for role, metrics in _AGAINST.items() if metric in metrics)
+            yield Check(name, None, f"recorded as {value:.4f}; needs --{role}_model")
+        elif found is None:
+            yield Check(name, False, f"recorded as {value:.4f}, and this data set does not give it")
+        else:
+            close = bool(np.isclose(found, value, rtol=tolerance, atol=tolerance))
+            yield Check(name, close, f"{found:.4f}, recorded {value:.4f}")
+
+
+def _differences(found: Mapping[str, int], expected: Mapping[str, int]) -> str:
+    names = sorted(n for n in found.keys() | expected.keys() if found.get(n) != expected.get(n))
+    return "; ".join(f"{name}: {found.get(name, 'none')}, recorded {expected.get(name, 'none')}" for name in names)

@@ -1,0 +1,79 @@
+"""Figures of a comparison, drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from hf_lotus.evaluation.evaluator import Yardstick
+from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.evaluation.results import ORIGINAL, RETRAIN
+
+# Okabe and Ito's palette: told apart with any colour vision. Line styles tell them apart without colour.
+SPLIT_STYLES = {
+    "retain": {"color": "#009E73", "linestyle": "-"},
+    "forget": {"color": "#D55E00", "linestyle": "-"},
+    "test": {"color": "#0072B2", "linestyle": "--"},
+    "unseen": {"color": "#0072B2", "linestyle": "--"},
+}
+
+
+def entropy_figure(models: Mapping[str, Mapping[str, Predictions]], path: str | Path, title: str = "") -> None:
+    """Draw the entropy of the predictions on forget, retain and test data, one panel a model.
+
+    The Streisand figure of LoTUS (arXiv:2503.18314): a forget curve that leaves the test curve on either side gives
+    the forgotten samples away, by being too sure of them or by being suspiciously unsure.
+
+    Args:
+        models: model name → split → predictions.
+        path: where to write the figure; the suffix decides the format.
+        title: heading of the figure.
+    """
+    first = next(iter(models.values()))
+    held_out = "test" if "test" in first else "unseen"
+    splits = [split for split in ("retain", "forget", held_out) if split in first]
+    num_classes = first["forget"].logits.shape[1]
+    bins = np.linspace(0, np.log(num_classes), 31)
+    figure = Figure(figsize=(3.6 * len(models), 4), layout="constrained")
+    panels = figure.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
+    for panel, (name, predictions) in zip(panels, models.items(), strict=True):
+        for split in splits:
+            entropy = predictions[split].entropy
+            # Rounding may lift a uniform prediction's entropy above the last edge.
+            shares = np.histogram(entropy.clip(0, bins[-1]), bins)[0] / len(entropy)
+            label = f"{split} (mean {entropy.mean():.3f})"
+            panel.stairs(shares, bins, label=label, linewidth=1.8, **SPLIT_STYLES[split])
+        # Most predictions are sure; on a linear axis the first bin would hide every other.
+        panel.set_yscale("log")
+        panel.set_xlim(0, bins[-1])
+        panel.set_title(name, parse_math=False)
+        panel.set_xlabel("entropy of the prediction (nats)")
+        # Inside the panel it would hide curves: unsure predictions lie at the right, sure ones at the left.
+        panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), frameon=False)
+        panel.grid(alpha=0.25)
+    panels[0].set_ylabel("share of samples (log scale)")
+    if title:
+        figure.suptitle(title, parse_math=False)
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=150)
+
+
+def comparison_figure(
+    yardstick: Yardstick, name: str, predictions: Mapping[str, Predictions], path: str | Path
+) -> None:
+    """The entropy figure of one unlearned model, between the original and, where there is one, the retrained model.
+
+    Args:
+        yardstick: what the model was measured against.
+        name: the unlearned model's name.
+        predictions: its predictions, split → `Predictions`.
+        path: where to write the figure.
+    """
+    shown = {ORIGINAL: yardstick.original, name: predictions}
+    if yardstick.retrained is not None:
+        shown[RETRAIN] = yardstick.retrained
+    entropy_figure(shown, path, "Entropy of the predictions: a forget curve should lie on the test curve")

@@ -1,0 +1,149 @@
+"""One table of many methods, over one or several runs: mean and deviation, best and second best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from hf_lotus.evaluation.results import COLUMNS, CONTROL_ROWS, ORIGINAL, REFERENCE_ROW, RETRAIN, UnlearningResult
+from hf_lotus.utils.text import markdown_table, plain
+
+# How Markdown shows the marks of a cell.
+_MARKS = {"best": "**", "second": "*", "": ""}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure of the table.
+
+    Attributes:
+        text: the figure, a mean ± deviation over several runs, or a dash.
+        mark: "best", "second", or "".
+    """
+
+    text: str
+    mark: str = ""
+
+
+def summarize(results: Sequence[UnlearningResult]) -> str:
+    """A Markdown table with one row a model, then what to know of it.
+
+    With several runs each figure is a mean ± sample standard deviation. In every column the method nearest to what it
+    should read is bold, and the next one italic: nearest to the retrained model where there is one, else to the
+    reference on unseen data, or to the original's; the least for seconds and the retrain-free gap.
+
+    Args:
+        results: one a run, with the same models in each.
+
+    Raises:
+        ValueError: if there are none, or their models differ.
+    """
+    headings, rows = summary_cells(results)
+    table = [[name, *(f"{_MARKS[c.mark]}{c.text}{_MARKS[c.mark]}" for c in cells)] for name, cells in rows]
+    for row, (name, _) in zip(table, rows, strict=True):
+        row[0] = f"*{name}*" if name == REFERENCE_ROW else plain(name)
+    return "\n".join([markdown_table(["Model", *headings], table), "", *explanation(results)])
+
+
+def summary_cells(results: Sequence[UnlearningResult]) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
+    """The cells of `summarize`'s table.
+
+    Returns:
+        the headings of the columns that any model has a figure for, and (name, a cell a heading) of each row: the
+        models, then the references.
+
+    Raises:
+        ValueError: as `summarize`.
+    """
+    names = [[model.name for model in result.models] for result in results]
+    if not names or any(other != names[0] for other in names):
+        raise ValueError(f"One table needs runs with the same models, got {names}.")
+    columns = {h: c for h, c in COLUMNS.items() if any(v is not None for r in results for v in _values(r, c[0]))}
+    cells: dict[str, list[Cell]] = {name: [] for name in [*names[0], REFERENCE_ROW]}
+    for metric, control, digits in columns.values():
+        marks = _marks(results, metric, control)
+        for row, name in enumerate(names[0]):
+            figure = figure_text([_values(result, metric)[row] for result in results], digits)
+            cells[name].append(Cell(figure, marks.get(name, "")))
+        controls = [getattr(result.controls, control) if control else None for result in results]
+        cells[REFERENCE_ROW].append(Cell(figure_text(controls, digits)))
+    return list(columns), list(cells.items())
+
+
+def _values(result: UnlearningResult, metric: str) -> list[float | None]:
+    return [getattr(model, metric) for model in result.models]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Mean and sample deviation of a figure over the runs; no deviation of a single run."""
+
+    mean: float
+    deviation: float
+
+    def text(self, digits: int) -> str:
+        """For a table."""
+        deviation = f" ± {self.deviation:.{digits}f}" if not math.isnan(self.deviation) else ""
+        return f"{self.mean:.{digits}f}{deviation}"
+
+    @property
+    def error(self) -> float:
+        """For an error bar."""
+        return 0.0 if math.isnan(self.deviation) else self.deviation
+
+
+def statistic(values: Sequence[float | None]) -> Statistic | None:
+    """Of one value a run; None where one is missing."""
+    if not values or any(value is None for value in values):
+        return None
+    return Statistic(mean(values), stdev(values) if len(values) > 1 else math.nan)
+
+
+def figure_text(values: Sequence[float | None], digits: int) -> str:
+    """One value a run, for a table: mean ± deviation; a dash where one is missing."""
+    found = statistic(values)
+    return "–" if found is None else found.text(digits)
+
+
+def _target(result: UnlearningResult, metric: str, control: str | None) -> float | None:
+    """What a metric of an unlearned model should read."""
+    models = {model.name: model for model in result.models}
+    if metric in ("seconds", "retrain_free_gap"):
+        return 0.0
+    if RETRAIN in models:
+        return getattr(models[RETRAIN], metric)
+    if control is not None and getattr(result.controls, control) is not None:
+        return getattr(result.controls, control)
+    if metric in ("retain_accuracy", "unseen_accuracy", "test_accuracy"):
+        return getattr(models[ORIGINAL], metric)
+    return 0.0 if metric == "rf_jsd_z" else None
+
+
+def _marks(results: Sequence[UnlearningResult], metric: str, control: str | None) -> dict[str, str]:
+    """Method → "best" or "second", by the mean distance from the target over the runs."""
+    distances = {}
+    for row, model in enumerate(results[0].models):
+        pairs = [(_values(result, metric)[row], _target(result, metric, control)) for result in results]
+        if model.name not in CONTROL_ROWS and all(None not in pair for pair in pairs):
+            distances[model.name] = mean(abs(value - target) for value, target in pairs)
+    ranks = sorted(set(distances.values()))
+    if len(distances) < 2 or len(ranks) < 2:
+        return {}
+    return {name: {ranks[0]: "best", ranks[1]: "second"}.get(distance, "") for name, distance in distances.items()}
+
+
+def explanation(results: Sequence[UnlearningResult]) -> list[str]:
+    """What to know of the table, in Markdown, a line each."""
+    lines = [
+        "**Bold**: nearest to what it should read (the retrained model's figure, where there is one); *italic*: next."
+    ]
+    if len(results) > 1:
+        splits = {str(result.provenance.get("split_digest")) for result in results}
+        shared = "all with the same forget set" if len(splits) == 1 else "some with the same forget set"
+        whose = "each with its own forget set" if len(splits) == len(results) else shared
+        seeds = ", ".join(str(result.provenance.get("seed")) for result in results)
+        lines.append(f"Mean ± standard deviation over {len(results)} runs (seeds {seeds}), {whose}.")
+    lines += [f"- {note}" for note in dict.fromkeys(note for result in results for note in result.notes)]
+    return lines

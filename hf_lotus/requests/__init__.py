@@ -1,0 +1,1 @@
+"""A queue of deletion requests, and serving it."""

@@ -1,0 +1,172 @@
+"""What became of every deletion request, model after model: knowledge erosion and forgetting reversal.
+
+Each further unlearning may bring back what an earlier one took away (reversal: an earlier request's samples are known
+better again), and may cost what was to be kept (erosion: accuracy on the retain and the test set). Both are measured
+anew on every model, on each request's own samples, beside what data that was never seen reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from hf_lotus.evaluation.evaluator import Evaluator, entropy_attack
+from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.evaluation.results import ORIGINAL
+from hf_lotus.functional.membership import member_rate
+from hf_lotus.requests.queue import RequestRun
+from hf_lotus.utils.text import markdown_table, number, plain
+
+_SPLITS = ("retain", "test", "unseen")
+# More lines than there are colours to tell apart are drawn as one crowd, with its mean.
+_MOST_LINES = 7
+# Okabe and Ito's palette, without its yellow, which is faint on white.
+_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "osD^vPX"
+
+
+def measure_requests(
+    evaluator: Evaluator, predictions: Mapping[str, Predictions], positions: Mapping[str, np.ndarray]
+) -> dict[str, object]:
+    """What the original and a model read on the samples of each request, as JSON values.
+
+    Args:
+        evaluator: whose forget set has the samples of all requests.
+        predictions: of the model, split → `Predictions`.
+        positions: request id → places of its samples in the forget set, shape (samples,); empty where the data set
+            has none of them any more.
+
+    Returns:
+        `requests`: id → `samples`, and for "original", "model" and "reference" the `accuracy` and `member_rate`, as
+        far as they can be measured; `models`: "original" and "model" → split → accuracy.
+    """
+    yardstick = evaluator.yardstick
+    both = {ORIGINAL: yardstick.original, "model": predictions}
+    attacks = {which: entropy_attack(found) for which, found in both.items()}
+    unseen = None if yardstick.class_wise else yardstick.original.get("unseen")
+    requests = {}
+    for name, places in positions.items():
+        requests[name] = measured = {"samples": len(places)}
+        if not len(places):
+            continue
+        for which, found in both.items():
+            forget, attack = found["forget"], attacks[which]
+            measured[which] = {
+                "accuracy": float((forget.predicted == forget.labels)[places].mean()),
+                "member_rate": None if attack is None else member_rate(attack, forget.entropy[places]),
+            }
+        labels = yardstick.original["forget"].labels[places]
+        comparable = unseen is not None and np.isin(labels, unseen.labels).all()
+        measured["reference"] = {
+            "accuracy": unseen.accuracy_weighted(labels) if comparable else None,
+            "member_rate": yardstick.controls.unseen_member_rate,
+        }
+    models = {
+        which: {split: found[split].accuracy for split in _SPLITS if split in found} for which, found in both.items()
+    }
+    return {"requests": requests, "models": models}
+
+
+def history_table(runs: Sequence[RequestRun]) -> str:
+    """Markdown: how each request's samples, and the rest of the data, look to each model.
+
+    Args:
+        runs: those that are done, in order.
+    """
+    measured = _measured(runs)
+    if not measured:
+        return "No run has made a model yet."
+    served = {name: run for run in runs for name in run.plan["requests"]}
+    steps = [ORIGINAL, *(f"run {number}" for number in measured)]
+    parts = []
+    for what, heading in {"accuracy": "Forget accuracy", "member_rate": "MIA member rate"}.items():
+        rows = []
+        for name, run in served.items():
+            figures = _line(measured, name, what)
+            reference = (_latest(measured, name) or {}).get("reference", {}).get(what)
+            samples = str((_latest(measured, name) or {"samples": 0})["samples"])
+            rows.append([plain(name), samples, str(run.number), *(number(v, 3) for v in [*figures, reference])])
+        table = markdown_table(["Request", "Samples", "Run", *steps, "*unseen data*"], rows)
+        parts.append(f"{heading} of each request's samples, by each model:\n\n{table}")
+    rows = [[name, *(number(v, 3) for v in figures)] for name, figures in _quality(measured).items()]
+    table = markdown_table(["Accuracy on", *steps], rows)
+    parts.append(f"What was to be kept, by each model:\n\n{table}")
+    parts.append(
+        "A request is forgotten as far as its figures are near those of *unseen data*: what the original reads on "
+        "data of the same classes that it was never trained on. Figures that climb back in a later run are forgetting "
+        "reversal; retain and test accuracy that falls from run to run is knowledge erosion. A dash: not measured, as "
+        "the request had not been made, or its samples are no longer in the data set."
+    )
+    return "\n\n".join(parts)
+
+
+def history_figure(runs: Sequence[RequestRun], path: str | Path) -> None:
+    """Draw what `history_table` tells: reversal on the left, erosion on the right.
+
+    Args:
+        runs: those that are done, in order.
+        path: where to write the figure; the suffix decides the format.
+    """
+    measured = _measured(runs)
+    steps = [ORIGINAL, *(f"run {number}" for number in measured)]
+    names = list(dict.fromkeys(name for found in measured.values() for name in found["requests"]))
+    lines = {name: np.array(_line(measured, name, "accuracy"), dtype=float) for name in names}
+    figure = Figure(figsize=(max(8.0, 3.4 + 1.1 * len(steps)), 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, sharex=True)
+    if len(lines) > _MOST_LINES:
+        for line in lines.values():
+            _draw(left, line, color="#BBBBBB", linewidth=1)
+        lines = {"mean of the requests": np.nanmean(list(lines.values()), axis=0)}
+    for (name, line), color, marker in zip(lines.items(), _COLORS, _MARKERS, strict=False):
+        _draw(left, line, color=color, marker=marker, label=name)
+    references = [(_latest(measured, name) or {}).get("reference", {}).get("accuracy") for name in names]
+    if references := [value for value in references if value is not None]:
+        left.axhline(np.mean(references), color="#000000", linestyle=":", label="unseen data of their classes")
+    for (name, line), color, marker in zip(_quality(measured).items(), _COLORS[1:], _MARKERS, strict=False):
+        _draw(right, np.array(line, dtype=float), color=color, marker=marker, label=name)
+    left.set_title("forgetting: near unseen data, and staying there")
+    right.set_title("keeping: as high as the original's")
+    left.set_ylabel("accuracy")
+    for panel in (left, right):
+        panel.set_xticks(range(len(steps)), steps, rotation=30 if len(steps) > 6 else 0)
+        panel.grid(alpha=0.25)
+        panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False, ncols=2)
+        for text in panel.get_legend().get_texts():
+            text.set_parse_math(False)
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=150)
+
+
+def _draw(panel: object, line: np.ndarray, **style: object) -> None:
+    """A line through what was measured, dashed from the original to the run that first measured it."""
+    panel.plot(range(len(line)), line, **style)
+    known = np.flatnonzero(np.isfinite(line))
+    if len(known) > 1 and known[1] > 1:
+        panel.plot(known[:2], line[known[:2]], color=style["color"], linestyle="--", linewidth=1)
+
+
+def _measured(runs: Sequence[RequestRun]) -> dict[int, dict[str, object]]:
+    return {run.number: run.measured for run in runs if run.is_done and run.measured is not None}
+
+
+def _latest(measured: Mapping[int, Mapping[str, object]], name: str) -> Mapping[str, object] | None:
+    """What was measured last of a request, when its samples were still there."""
+    found = [m["requests"][name] for m in measured.values() if m["requests"].get(name, {}).get("samples")]
+    return found[-1] if found else None
+
+
+def _line(measured: Mapping[int, Mapping[str, object]], name: str, what: str) -> list[float | None]:
+    """A figure of one request: the original's, then each model's."""
+    original = (_latest(measured, name) or {}).get(ORIGINAL, {}).get(what)
+    return [original, *(m["requests"].get(name, {}).get("model", {}).get(what) for m in measured.values())]
+
+
+def _quality(measured: Mapping[int, Mapping[str, object]]) -> dict[str, list[float | None]]:
+    """Accuracy on each split: the latest measurement of the original, then each model's own."""
+    models = [m["models"] for m in measured.values()]
+    splits = [split for split in _SPLITS if split in models[-1][ORIGINAL]]
+    return {split: [models[-1][ORIGINAL][split], *(m["model"].get(split) for m in models)] for split in splits}

@@ -1,0 +1,322 @@
+"""A queue of deletion requests in a folder: what was asked for, what was begun, and what was served.
+
+    requests/ID.json         a request; written once and never changed
+    runs/0001/plan.json      the requests that a run serves, and the salted digests of the samples they are of
+    runs/0001/model.part/    the run's work
+    runs/0001/model/         the model that it ends with, with its record and card
+    runs/0001/measured.json  what every request's samples look like to it
+    runs/0001/done.json      the run has served its requests
+    runs/0001/pushed.json    where its model was published
+    salt                     of the digests in plans and records
+
+What state the queue is in is told by which of these files are there. Each appears whole, in this order, so a run that
+was killed at any moment is found and finished before another begins; a request is served once `done.json` is there.
+The queue may name people: it is its owner's alone and no part of it but the folder `model` is ever published.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from filelock import FileLock, Timeout
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from hf_lotus.data.splits import ForgetRetainSplit
+from hf_lotus.utils.files import sync, write_private
+
+FORMAT, FORMAT_VERSION = "hf-lotus deletion request", 1
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# What a run leaves in its folder that is no part of the model: checkpoints know what is to be forgotten.
+_WORK = ("checkpoint-*", "best_round", "teacher_logits")
+
+
+@dataclass(frozen=True)
+class DeletionRequest:
+    """Samples of the training set that a model is to forget.
+
+    Attributes:
+        id: what to call it. It is published in the record of the model that serves it, so it should name nobody.
+        date: the day it is of, as YYYY-MM-DD; requests are served in this order.
+        selector: by what the samples are chosen: {"by": "rows", "rows": […]}, {"by": "column", "column": …,
+            "values": […]} or {"by": "class", "classes": […]}.
+        received: when it was added to a queue: UTC, ISO 8601.
+
+    Raises:
+        ValueError: for an id, a date or a selector that is none.
+    """
+
+    id: str
+    date: str
+    selector: Mapping[str, object]
+    received: str
+
+    def __post_init__(self):
+        if not _ID.fullmatch(self.id):
+            raise ValueError(
+                f"A request's id has 1 to 64 letters, digits, '.', '_' and '-', and begins with a letter or a digit; "
+                f"got {self.id!r}."
+            )
+        try:
+            date.fromisoformat(self.date)
+        except ValueError as error:
+            raise ValueError(f"The date of request {self.id} must be YYYY-MM-DD, got {self.date!r}.") from error
+        problem = best_match(_validator().iter_errors(self._document()))
+        if problem is not None:
+            where = "/".join(map(str, problem.absolute_path)) or "the request"
+            raise ValueError(f"Request {self.id} is not one that this version understands: {where}: {problem.message}")
+
+    @staticmethod
+    def new_id(day: str) -> str:
+        """An id that no other request has, beginning with its date."""
+        return f"{day}-{secrets.token_hex(4)}"
+
+    def rows(self, dataset: Dataset, label_column: str | None = None) -> np.ndarray:
+        """The numbers of the rows it is of, sorted.
+
+        Raises:
+            ValueError: if the data set has not all that it names, or nothing else.
+        """
+        chosen = self.selector
+        if chosen["by"] == "rows":
+            split = ForgetRetainSplit.from_indices(dataset, chosen["rows"])
+        elif chosen["by"] == "column":
+            split = ForgetRetainSplit.from_column(dataset, chosen["column"], chosen["values"])
+        else:
+            split = ForgetRetainSplit.from_class(dataset, chosen["classes"], label_column)
+        return split.forget_rows
+
+    def __str__(self) -> str:
+        """By what it chooses, without naming whom."""
+        chosen = self.selector
+        if chosen["by"] == "column":
+            return f"{len(chosen['values'])} of column {chosen['column']}"
+        if chosen["by"] == "rows":
+            return f"{len(chosen['rows'])} rows"
+        return f"classes {', '.join(chosen['classes'])}"
+
+    def to_text(self) -> str:
+        """The request as JSON."""
+        return json.dumps(self._document(), indent=1) + "\n"
+
+    @classmethod
+    def from_text(cls, text: str, where: str) -> DeletionRequest:
+        """Read what `to_text` wrote; `where` it stands is for the error.
+
+        Raises:
+            ValueError: if it is not a request, or one of another format version.
+        """
+        try:
+            document = json.loads(text)
+            if document.pop("format") != FORMAT:
+                raise KeyError
+            version = document.pop("format_version")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"{where} is not a deletion request of hf-lotus.") from error
+        if version != FORMAT_VERSION:
+            raise ValueError(f"{where} is of format version {version!r}; this version reads {FORMAT_VERSION}.")
+        try:
+            return cls(**document)
+        except TypeError as error:
+            raise ValueError(f"{where} is not a deletion request that this version understands: {error}.") from error
+
+    def _document(self) -> dict[str, object]:
+        return {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class RequestRun:
+    """One run over the queue, by its folder.
+
+    Attributes:
+        folder: of the run.
+    """
+
+    folder: Path
+
+    @property
+    def number(self) -> int:
+        """From 1."""
+        return int(self.folder.name)
+
+    @property
+    def plan(self) -> dict[str, object]:
+        """`requests`: id → `date` and `samples` (salted digests); `original`: the digest of the original's weights."""
+        return self._read("plan.json")
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its requests are served."""
+        return (self.folder / "done.json").is_file()
+
+    @property
+    def work(self) -> Path:
+        """Where the model is made."""
+        return self.folder / "model.part"
+
+    @property
+    def model(self) -> Path | None:
+        """The folder of the finished model; None before that, or where there was nothing new to forget."""
+        folder = self.folder / "model"
+        return folder if folder.is_dir() else None
+
+    @property
+    def measured(self) -> dict[str, object] | None:
+        """What was measured of every request; None where nothing was."""
+        return self._read("measured.json") if (self.folder / "measured.json").is_file() else None
+
+    @property
+    def pushed(self) -> dict[str, str] | None:
+        """`repo_id` and `commit` of where its model was published; None if it was not."""
+        return self._read("pushed.json") if (self.folder / "pushed.json").is_file() else None
+
+    def keep(self, measured: Mapping[str, object]) -> None:
+        """Take what was measured, and the model as it is in `work`: the run needs nothing but `finish` any more."""
+        for pattern in _WORK:
+            for folder in self.work.glob(pattern):
+                shutil.rmtree(folder)
+        for path in (*self.work.iterdir(), self.work):
+            sync(path)
+        self._write("measured.json", measured)
+        os.rename(self.work, self.folder / "model")
+        sync(self.folder)
+
+    def finish(self, when: str) -> None:
+        """Its requests are served."""
+        self._write("done.json", {"finished": when})
+
+    def mark_pushed(self, repo_id: str, commit: str) -> None:
+        """Its model was published."""
+        self._write("pushed.json", {"repo_id": repo_id, "commit": commit})
+
+    def _read(self, name: str) -> dict[str, object]:
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not valid JSON: {error}. Restore it, or ask its author.") from error
+
+    def _write(self, name: str, document: Mapping[str, object]) -> None:
+        write_private(self.folder / name, json.dumps(document, indent=1) + "\n")
+
+
+class RequestQueue:
+    """A queue in a folder.
+
+    Args:
+        folder: of the queue; made when the first request is added.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    def require(self) -> None:
+        """Raise a ValueError if there is no such queue."""
+        if not (self.folder / "requests").is_dir():
+            raise ValueError(f"There is no queue in {self.folder}. `hf-lotus request add` begins one.")
+
+    @property
+    def salt_path(self) -> Path:
+        """Where the salt of plans and records is kept."""
+        return self.folder / "salt"
+
+    def add(self, request: DeletionRequest) -> None:
+        """Add a request. It is on the disk when this returns.
+
+        Raises:
+            ValueError: if there is another request with its id.
+        """
+        path = self._path(request.id)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            write_private(path, request.to_text(), new=True)
+        except FileExistsError as error:
+            raise ValueError(
+                f"There is a request {request.id} in {self.folder} already; nothing was added."
+            ) from error
+
+    def requests(self) -> list[DeletionRequest]:
+        """All requests that were ever added, by date, then in the order of their arrival.
+
+        Raises:
+            ValueError: if a file among them is not a request.
+        """
+        found = []
+        for path in sorted((self.folder / "requests").glob("*.json")):
+            request = DeletionRequest.from_text(path.read_text(encoding="utf-8"), str(path))
+            if self._path(request.id) != path:
+                raise ValueError(f"{path} holds request {request.id}: a request's file has its name.")
+            found.append(request)
+        return sorted(found, key=lambda request: (request.date, request.received, request.id))
+
+    def runs(self) -> list[RequestRun]:
+        """The runs that were begun, in order."""
+        folders = (self.folder / "runs").glob("[0-9]*/plan.json")
+        return sorted((RequestRun(path.parent) for path in folders), key=lambda run: run.number)
+
+    def planned(self) -> dict[str, RequestRun]:
+        """Request id → the run that serves it."""
+        return {name: run for run in self.runs() for name in run.plan["requests"]}
+
+    def open(self) -> list[DeletionRequest]:
+        """The requests that no run serves yet."""
+        planned = self.planned()
+        return [request for request in self.requests() if request.id not in planned]
+
+    def unfinished(self) -> RequestRun | None:
+        """The run that was begun and not finished; at most one, as it is finished before another begins."""
+        return next((run for run in self.runs() if not run.is_done), None)
+
+    def latest(self) -> RequestRun | None:
+        """The run that made the model that is unlearned next; None where that is the original."""
+        return next((run for run in reversed(self.runs()) if run.is_done and run.model is not None), None)
+
+    def begin(self, requests: Mapping[str, Mapping[str, object]], original: str) -> RequestRun:
+        """Begin a run.
+
+        Args:
+            requests: id → `date` and `samples`, the salted digests of what it is of.
+            original: digest of the weights of the model before all unlearning.
+        """
+        number = max((run.number for run in self.runs()), default=0) + 1
+        run = RequestRun(self.folder / "runs" / f"{number:04d}")
+        run._write("plan.json", {"requests": requests, "original": original})
+        return run
+
+    def lock(self) -> FileLock:
+        """A lock for the block: one run at a time. The system lets it go when a process dies.
+
+        Raises:
+            ValueError: if another process holds it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(self.folder / ".lock")
+        try:
+            return lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(f"Another run over {self.folder} is at work. Wait until it has ended.") from error
+
+    def _path(self, name: str) -> Path:
+        return self.folder / "requests" / f"{name}.json"
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    text = (
+        resources.files("hf_lotus.requests")
+        .joinpath("schemas/deletion_request.schema.json")
+        .read_text(encoding="utf-8")
+    )
+    return Draft202012Validator(json.loads(text))

@@ -1,0 +1,1 @@
+"""`UnlearningTrainer`: the seam between unlearning methods and `transformers.Trainer`."""

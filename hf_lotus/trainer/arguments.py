@@ -1,0 +1,185 @@
+"""Training arguments with unlearning's defaults."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from enum import Enum
+
+from transformers import TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
+
+from hf_lotus.utils.text import nearest
+
+# Left open by the user, these are settled by the method for the model at hand; the values are Trainer's own and only
+# stand in until then.
+OPEN_ARGUMENTS = {
+    "learning_rate": 5e-5,
+    "num_train_epochs": 3.0,
+    "per_device_train_batch_size": 8,
+    "optim": "adamw_torch_fused",
+    "optim_args": None,
+    "lr_scheduler_type": "constant",
+    "weight_decay": 5e-4,
+}
+
+# The metrics of which the least is best, and those that a retrained model is needed for.
+RETRAIN_FREE_GAP = "retrain_free_gap"
+LEAST_IS_BEST = {RETRAIN_FREE_GAP, "rf_jsd", "rf_jsd_z"}
+NEED_RETRAINING = {"avg_gap", "jsd"}
+# The arguments that choose a round.
+_CHOICE = {"early_stopping_patience", "load_best_model_at_end", "metric_for_best_model"}
+
+
+@dataclass
+class UnlearningArguments(TrainingArguments):
+    """`TrainingArguments` whose open values the method fills in, and whose defaults suit unlearning.
+
+    One epoch is one round. `learning_rate`, `num_train_epochs`, `per_device_train_batch_size`, `optim`, `optim_args`,
+    `lr_scheduler_type` and `weight_decay` are None until `UnlearningTrainer` settles them by the method's and the
+    model family's defaults; whatever is set here is kept.
+
+    Where a round is chosen (`load_best_model_at_end`), `metric_for_best_model` is the retrain-free gap unless given,
+    and less of it, or of RF-JSD, is better.
+
+    Attributes:
+        early_stopping_patience: evaluate after each round, stop after this many rounds without a better one, and end
+            with the best round's weights. None: take all rounds and end with the last.
+        horizontal_flip: mirror training images at random.
+        crop_padding: pad training images by this many pixels and crop at random.
+        keep_teacher_logits: compute the teacher's logits once a run; None where its inputs never change.
+        teacher_logits_dtype: "float32" or "bfloat16".
+        teacher_logits_dir: folder of the kept logits; None for one in `output_dir`, deleted when the run ends.
+    """
+
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate. Default: the method's for the model family."}
+    )
+    num_train_epochs: float | None = field(
+        default=None, metadata={"help": "Number of rounds. Default: the method's for the model family."}
+    )
+    per_device_train_batch_size: int | None = field(
+        default=None, metadata={"help": "Batch size per device. Default: the method's for the model family."}
+    )
+    optim: str | None = field(default=None, metadata={"help": "Optimizer. Default: the method's, else AdamW."})
+    lr_scheduler_type: str | None = field(
+        default=None, metadata={"help": "Learning-rate schedule. Default: the method's, else constant."}
+    )
+    weight_decay: float | None = field(
+        default=None, metadata={"help": "Weight decay. Default: the method's, else 5e-4."}
+    )
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Clip gradients to this norm; 0 does not clip."})
+    per_device_eval_batch_size: int = field(default=256, metadata={"help": "Evaluation batch size per device."})
+    logging_strategy: str = field(default="epoch", metadata={"help": "When to log: no, steps or epoch (a round)."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch (a round) or best."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "How many checkpoints to keep."})
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "help": "Evaluate after each round, stop after this many without a better one, and end with the best, by "
+            "metric_for_best_model, or else by the retrain-free gap. Default: take all rounds and end with the last."
+        },
+    )
+    horizontal_flip: bool = field(default=False, metadata={"help": "Mirror training images at random."})
+    crop_padding: int = field(
+        default=0, metadata={"help": "Pad training images by this many black pixels and crop at random."}
+    )
+
+    keep_teacher_logits: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Compute the teacher's logits on the round's samples once and read them from then on, instead of "
+            "in each step. Default: where the samples never change, which augmented ones do."
+        },
+    )
+    teacher_logits_dtype: str = field(
+        default="float32", metadata={"help": "Precision of kept logits.", "choices": ["float32", "bfloat16"]}
+    )
+    teacher_logits_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of the kept logits, for several runs from one model and data set to share. Default: in "
+            "output_dir, and deleted when the run ends."
+        },
+    )
+
+    def __post_init__(self):
+        self.open_arguments = {name for name in OPEN_ARGUMENTS if getattr(self, name) is None}
+        for name in self.open_arguments:
+            setattr(self, name, OPEN_ARGUMENTS[name])
+        if self.crop_padding < 0:
+            raise ValueError(f"crop_padding must be 0 or more pixels, got {self.crop_padding}.")
+        if self.label_smoothing_factor != 0:
+            raise ValueError("label_smoothing_factor is not used by unlearning losses; leave it at 0.")
+        self._settle_choice()
+        super().__post_init__()
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images are augmented."""
+        return self.horizontal_flip or self.crop_padding > 0
+
+    @property
+    def chosen_by(self) -> str | None:
+        """The metric by which a round is chosen, without "eval_"; None where none is chosen."""
+        return self.metric_for_best_model.removeprefix("eval_") if self.load_best_model_at_end else None
+
+    def _settle_choice(self) -> None:
+        """Settle what choosing a round leaves open.
+
+        Raises:
+            ValueError: for a patience below 1, or a metric that needs a retrained model.
+        """
+        if self.early_stopping_patience is not None:
+            if self.early_stopping_patience < 1:
+                raise ValueError(
+                    f"early_stopping_patience must be 1 or more rounds, got {self.early_stopping_patience}."
+                )
+            self.load_best_model_at_end = True
+            if self.eval_strategy == "no":
+                self.eval_strategy = IntervalStrategy.EPOCH
+        if not self.load_best_model_at_end:
+            return
+        self.metric_for_best_model = self.metric_for_best_model or RETRAIN_FREE_GAP
+        if self.chosen_by in NEED_RETRAINING:
+            raise ValueError(
+                f"metric_for_best_model is {self.metric_for_best_model!r}, which is measured from a retrained model: "
+                "where there is one, nothing is left to unlearn. Choose by 'eval_retrain_free_gap' or 'eval_rf_jsd'."
+            )
+        if self.greater_is_better is None and self.chosen_by in LEAST_IS_BEST:
+            self.greater_is_better = False
+
+    def settle(self, defaults: dict[str, object]) -> None:
+        """Give the arguments that the user left open the values in `defaults`; what is not in there keeps Trainer's.
+
+        Args:
+            defaults: name → value, as a method's `default_arguments` gives them.
+        """
+        # Options of one optimizer mean nothing to another.
+        taken = self.open_arguments if "optim" in self.open_arguments else self.open_arguments - {"optim_args"}
+        for name in sorted(taken & defaults.keys()):
+            self._set(name, defaults[name])
+        self.open_arguments = set()
+
+    def changed(self, **values: object) -> UnlearningArguments:
+        """A copy with some arguments changed; those that are open stay open.
+
+        Raises:
+            ValueError: for an argument that does not exist.
+        """
+        copied = copy.copy(self)
+        for name, value in values.items():
+            if name not in self.__dataclass_fields__:
+                raise ValueError(
+                    f"There is no training argument {name!r}. {nearest(name, list(self.__dataclass_fields__))}"
+                )
+            copied._set(name, value)
+        copied.open_arguments = self.open_arguments - values.keys()
+        if values.keys() & _CHOICE:
+            copied._settle_choice()
+        return copied
+
+    def _set(self, name: str, value: object) -> None:
+        now = getattr(self, name)
+        # Through the type of what stands there: Trainer compares enums.
+        setattr(self, name, type(now)(value) if isinstance(now, Enum) else value)

@@ -1,0 +1,247 @@
+"""Checkpoints that say which run they are of, and going on from the right one."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from accelerate.utils import broadcast_object_list
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
+
+from hf_lotus.methods import UnlearningMethod, WeightEdit
+from hf_lotus.trainer.fingerprint import differences, run_identity
+from hf_lotus.trainer.sharding import load_whole
+from hf_lotus.utils.files import write_whole
+
+logger = logging.get_logger(__name__)
+
+# Beside a checkpoint's weights: the run that it is of, and the seconds of unlearning until then.
+MARK = "unlearning_run.json"
+
+
+class Checkpointing(Trainer):
+    """The part of `UnlearningTrainer` that writes checkpoints and goes on from them.
+
+    Attributes:
+        method: the unlearning method.
+        splits: name → data set made ready, or None.
+        teacher: the model as it was before the run.
+    """
+
+    method: UnlearningMethod
+    splits: Mapping[str, Dataset | None]
+    teacher: nn.Module
+    _evaluation_seconds = 0.0
+    _began = 0.0
+    _seconds_before = 0.0
+    _identity: dict[str, object] | None = None
+
+    @property
+    def seconds_so_far(self) -> float:
+        """Wall time of unlearning, that before a resume included and evaluation left out."""
+        return self._seconds_before + time.perf_counter() - self._began - self._evaluation_seconds
+
+    def begin(self, resume_from_checkpoint: str | os.PathLike | bool | None) -> str | None:
+        """Start the clock, and find the checkpoint to go on from; on all ranks the same.
+
+        Args:
+            resume_from_checkpoint: a folder, or True for the last of this run's checkpoints in `output_dir`.
+
+        Returns:
+            the checkpoint's folder, or None to begin anew.
+
+        Raises:
+            ValueError: if there is none, or it is not whole, or of another run.
+        """
+        self._began, self._evaluation_seconds, self._seconds_before = time.perf_counter(), 0.0, 0.0
+        found, problem = None, None
+        if self.is_world_process_zero():
+            # Before the teacher may be divided over devices.
+            self._identity = self._make_identity()
+            try:
+                found = self._find(resume_from_checkpoint)
+            except ValueError as error:
+                problem = str(error)
+        # Decided by the first rank: a file that another one does not see yet must not part them.
+        told = [found, problem, self._seconds_before, self._identity]
+        if self.args.world_size > 1:
+            broadcast_object_list(told)
+        found, problem, self._seconds_before, self._identity = told
+        if problem is not None:
+            raise ValueError(problem)
+        return found
+
+    def _make_identity(self) -> dict[str, object]:
+        return run_identity(self.method, self.teacher, self.splits, self.args)
+
+    def _find(self, given: str | os.PathLike | bool | None) -> str | None:
+        if given is None or given is False:
+            return None
+        if given is not True:
+            self._seconds_before = self._check(os.fspath(given))["seconds"]
+            return os.fspath(given)
+        problems = []
+        for folder in _newest_first(self.args.output_dir):
+            try:
+                self._seconds_before = self._check(str(folder))["seconds"]
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            if problems:
+                logger.warning(f"Going on from {folder}. Passed over: {problems[0]}")
+            return str(folder)
+        none = f"There is no checkpoint in {self.args.output_dir!r} to resume from: leave resume_from_checkpoint out."
+        raise ValueError(problems[0] if problems else none)
+
+    def _check(self, folder: str) -> dict[str, object]:
+        """The mark of a checkpoint, if one can go on from there."""
+        if not os.path.isdir(folder):
+            raise ValueError(
+                f"There is no checkpoint folder {folder!r} to resume from. Give a folder, or True for the last one in "
+                "output_dir."
+            )
+        anew = "To begin anew, leave resume_from_checkpoint out and give an output_dir of its own."
+        mark = read_mark(folder)
+        if mark is None:
+            raise ValueError(
+                f"The checkpoint {folder!r} does not say which run it is of: it has no readable {MARK}. An older "
+                f"version of hf-lotus wrote it, or another program. {anew}"
+            )
+        if told := differences(mark["run"], self._identity):
+            raise ValueError(
+                f"The checkpoint {folder!r} is of another run, which differs in: {'; '.join(told)}. To go on with "
+                f"that run, give what it was given. {anew}"
+            )
+        if not isinstance(self.method, WeightEdit):
+            _require_whole(folder)
+        return mark
+
+    def mark(self, folder: str | os.PathLike, **more: object) -> None:
+        """Write into a folder which run its weights are of; the first rank's job.
+
+        Args:
+            folder: with weights, or about to get them.
+            **more: what else to say of them, as JSON values.
+        """
+        if self.is_world_process_zero():
+            os.makedirs(folder, exist_ok=True)
+            self._identity = self._identity or self._make_identity()
+            text = json.dumps({"run": self._identity, "seconds": self.seconds_so_far, **more}, indent=1)
+            write_whole(Path(folder) / MARK, text + "\n")
+
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
+        # First, as older checkpoints may be deleted right after the last file is written.
+        self.mark(os.path.join(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"))
+        super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # The state comes next, by which a checkpoint is known to be whole: on the other ranks too.
+        self.accelerator.wait_for_everyone()
+
+    # ---- weights ----
+
+    def load_weights(self, folder: str) -> None:
+        """Load the weights that `save_model` wrote."""
+        self._load_from_checkpoint(folder)
+
+    def load_marked(self, folder: str, **more: object) -> None:
+        """Load weights from a folder that `mark` was called for with the same words.
+
+        Raises:
+            ValueError: if the folder holds other weights.
+        """
+        mark = read_mark(folder) or {"run": None}
+        other = self._identity is not None and mark["run"] != self._identity
+        if other or any(mark.get(name) != value for name, value in more.items()):
+            told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in more.items())
+            raise ValueError(
+                f"{folder!r} no longer holds the weights that this run kept there ({told}): another run, or a later "
+                "part of this one, wrote there since. Begin anew, in an output_dir of its own."
+            )
+        self._load_from_checkpoint(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if not self._load_pretrained(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_stopped(self, checkpoint: str) -> None:
+        """Load what a run ends with that had stopped when the checkpoint was written; `state` is the checkpoint's."""
+        best = self.state.best_model_checkpoint
+        chosen = self.args.load_best_model_at_end and best is not None and os.path.isdir(best)
+        self._load_best_model() if chosen else self._load_from_checkpoint(checkpoint)
+
+    def _load_best_model(self) -> None:
+        if not self._load_pretrained(self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    def _load_pretrained(self, folder: str) -> bool:
+        """Load weights the way `from_pretrained` does, where the model has one.
+
+        `Trainer` matches the saved names against the module's own without renaming, and for ViT-family models most
+        do not match, which it only warns of.
+        """
+        model = self.accelerator.unwrap_model(self.model)
+        if not isinstance(model, PreTrainedModel) or hasattr(model, "peft_config"):
+            return False
+        if self.is_fsdp_enabled and not (Path(folder) / SAFE_WEIGHTS_NAME).is_file():
+            return False  # each rank has saved its own part
+        # The class of the teacher: the student's is another one while its weights are divided.
+        load_whole(model, type(self.teacher).from_pretrained(folder, dtype=model.dtype).state_dict())
+        return True
+
+
+def read_mark(folder: str | os.PathLike) -> dict[str, object] | None:
+    """What `Checkpointing.mark` wrote into a folder; None where there is nothing readable."""
+    try:
+        mark = json.loads((Path(folder) / MARK).read_text(encoding="utf-8"))
+        return {**mark, "run": dict(mark["run"]), "seconds": float(mark["seconds"])}
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def last_whole_checkpoint(folder: str | os.PathLike) -> str | None:
+    """The last checkpoint of an output folder that was written to its end; None if there is none.
+
+    A process that is killed while it writes a checkpoint leaves one from which nothing can go on.
+    """
+    for checkpoint in _newest_first(folder):
+        with suppress(ValueError):
+            _require_whole(str(checkpoint))
+            return str(checkpoint)
+    return None
+
+
+def _newest_first(folder: str | os.PathLike) -> list[Path]:
+    return sorted(Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=_number, reverse=True)
+
+
+def _number(folder: Path) -> int:
+    number = folder.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")
+    return int(number) if number.isdecimal() else -1
+
+
+def _require_whole(folder: str) -> None:
+    """Raise `ValueError` unless a checkpoint was written to its end, with all that a run goes on from."""
+    try:
+        json.loads((Path(folder) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The checkpoint {folder!r} was not written to its end ({TRAINER_STATE_NAME} is missing or broken), as "
+            "when a run is killed while it saves. Give an earlier one, or True for the last whole one."
+        ) from error
+    names = os.listdir(folder)
+    if not any(name.startswith("optimizer") or name == "latest" for name in names):  # "latest": DeepSpeed's
+        raise ValueError(
+            f"The checkpoint {folder!r} holds weights alone, without the optimizer's state (save_only_model=True), so "
+            "that no run can go on from it. Begin anew, without resume_from_checkpoint."
+        )

@@ -1,0 +1,143 @@
+"""What determines a run, so that a checkpoint can tell which run it is of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from accelerate.utils import DistributedType
+from torch import nn
+from torch.utils.data import Dataset, Subset
+
+from hf_lotus.data.batches import read_dataset_labels
+from hf_lotus.data.images import ReadyImages
+from hf_lotus.methods import UnlearningMethod, describe
+from hf_lotus.publishing.digests import sample_contents, weights_digest
+from hf_lotus.trainer.arguments import UnlearningArguments
+
+# The training arguments from which other weights would come, and that no other entry tells. Where the run's folder is,
+# what it logs, and how often it saves or evaluates is not among them.
+_DECISIVE = ("seed", "data_seed", "learning_rate", "optim", "optim_args", "weight_decay", "max_grad_norm")
+_DECISIVE += ("adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps")
+_DECISIVE += ("horizontal_flip", "crop_padding", "dataloader_drop_last", "greater_is_better", "keep_teacher_logits")
+_DECISIVE += ("teacher_logits_dtype",)
+# Schedules that go on alike whatever number of rounds is to come: such a run may be made longer when it is resumed.
+_ENDLESS = ("constant", "constant_with_warmup")
+# Of each set so many samples are read; the labels and, of a selection, the row numbers of all of them.
+_SAMPLES_READ = 64
+_NAMES = {"model": "the model's weights (give the original model, not a checkpoint)"}
+
+
+def run_identity(
+    method: UnlearningMethod, model: nn.Module, splits: Mapping[str, Dataset | None], arguments: UnlearningArguments
+) -> dict[str, object]:
+    """What determines a run, as JSON values. Two runs that agree in it end with the same weights.
+
+    It costs one pass of hashing over the weights and the labels; of the samples only a few are read.
+
+    Args:
+        method: the unlearning method.
+        model: the model as it was before the run.
+        splits: name → data set made ready, or None.
+        arguments: the training arguments, with nothing left open.
+    """
+    values = arguments.to_dict()
+    chosen = {name: values[name] for name in _DECISIVE if name in values}
+    # Which samples share a batch, and the noise of each batch, depend on how a step is dealt out.
+    chosen |= {
+        "per_device_train_batch_size": arguments.train_batch_size,
+        "gradient_accumulation_steps": arguments.gradient_accumulation_steps,
+        "number of processes": arguments.world_size,
+        "metric_for_best_model": arguments.chosen_by,
+        "mixed_precision": arguments.mixed_precision,  # the launcher's, or that of bf16 and fp16
+    }
+    kind = arguments.distributed_state.distributed_type
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        chosen["weights divided by"] = kind.value  # who keeps the optimizer's state in files of their own
+    warmup_is_a_share = 0 < arguments.warmup_steps < 1
+    if chosen["lr_scheduler_type"] not in _ENDLESS or warmup_is_a_share:
+        rounds, steps = arguments.num_train_epochs, arguments.max_steps
+        chosen |= {"max_steps": steps} if steps > 0 else {"num_train_epochs": rounds}
+    # The test set takes part only where a round is chosen by it.
+    used = {name: dataset for name, dataset in splits.items() if dataset is not None}
+    if not arguments.load_best_model_at_end:
+        used.pop("test", None)
+    return json.loads(
+        json.dumps(
+            {
+                "method": describe(method),
+                "arguments": chosen,
+                "model": weights_digest(model),
+                "sets": {name: _set_digest(dataset) for name, dataset in used.items()},
+            },
+            default=lambda value: getattr(value, "__qualname__", type(value).__qualname__),
+        )
+    )
+
+
+def _set_digest(dataset: Dataset) -> str:
+    """SHA-256 of a set's labels, of which rows it has, and of a few samples from all over it, as a model gets them."""
+    labels = read_dataset_labels(dataset).numpy()
+    sha = hashlib.sha256(f"{len(labels)} samples".encode() + labels.tobytes())
+    rows = getattr(getattr(dataset, "images", dataset), "_indices", None)
+    if rows is not None:
+        sha.update(rows.column(0).to_numpy().tobytes())
+    if isinstance(dataset, ReadyImages) and dataset.pipeline.range is not None:
+        sha.update(b"".join(bound.numpy().tobytes() for bound in dataset.pipeline.range))
+    few = np.unique(np.linspace(0, len(labels) - 1, _SAMPLES_READ).astype(int)).tolist()
+    with _random_state_kept():
+        try:
+            sha.update(sample_contents(Subset(dataset, few))[1].tobytes())
+        except ValueError:  # samples that change at each reading, or that no digest can be made of
+            sha.update(b"unknown")
+    return sha.hexdigest()
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Reading samples may draw random numbers, which must not change those of the run."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+
+
+def differences(theirs: Mapping[str, object], ours: Mapping[str, object]) -> list[str]:
+    """In what two runs differ, in words; empty where they are the same run.
+
+    Args:
+        theirs: `run_identity` of the run that a checkpoint is of.
+        ours: that of the run at hand.
+    """
+    first, second = _flat(theirs), _flat(ours)
+    told = []
+    for name in sorted(first.keys() | second.keys()):
+        there, here = first.get(name), second.get(name)
+        if there == here:
+            continue
+        kind, _, rest = name.partition(".")
+        if kind == "sets":
+            told.append(f"the {rest} set")
+        elif kind == "model":
+            told.append(_NAMES[kind])
+        else:
+            label = "method" if rest == "name" else rest
+            told.append(f"{label} ({_shown(there)} there, {_shown(here)} here)")
+    return told
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _shown(value: object) -> str:
+    return "not given" if value is None else str(value)

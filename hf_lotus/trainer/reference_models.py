@@ -1,0 +1,151 @@
+"""Training the original and the retrained model of a benchmark, once: kept by a digest of all that determines them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from filelock import FileLock
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel, ViTImageProcessorPil
+
+from hf_lotus.benchmark.recipe import Recipe
+from hf_lotus.methods import GradientMethod, LossInputs
+from hf_lotus.models.loading import load_model, load_processor
+from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.checkpoints import last_whole_checkpoint
+from hf_lotus.trainer.fingerprint import run_identity
+from hf_lotus.trainer.trainer import UnlearningTrainer
+from hf_lotus.utils.files import write_whole
+
+_TRAINED = "training.json"
+
+
+@dataclass(frozen=True)
+class _Training(GradientMethod):
+    """Ordinary training on all that is given: cross-entropy with the labels, on both sides alike."""
+
+    def loss(self, inputs: LossInputs) -> Tensor:
+        return F.cross_entropy(inputs.logits.float(), inputs.labels, reduction="none")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model and how it came about.
+
+    Attributes:
+        model: the model, on CPU.
+        seconds: wall time of its training; None where it was given.
+    """
+
+    model: PreTrainedModel
+    seconds: float | None = None
+
+
+def initial_model(recipe: Recipe, names: list[str], seed: int) -> PreTrainedModel:
+    """The model that training starts from: random weights, or a new head on weights that were trained before.
+
+    Args:
+        recipe: the settings.
+        names: the classes, by number.
+        seed: seed of the random weights.
+    """
+    numbers = dict(enumerate(names))
+    labels = {"id2label": numbers, "label2id": {name: number for number, name in numbers.items()}}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if "config" in recipe.model:
+            config = AutoConfig.for_model(**recipe.model["config"], **labels)
+            return AutoModelForImageClassification.from_config(config)
+        if recipe.training is None:
+            return load_model(recipe.model["name_or_path"])  # the published classifier, as it is
+        return AutoModelForImageClassification.from_pretrained(
+            recipe.model["name_or_path"],
+            use_safetensors=True,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            **labels,
+        )
+
+
+def image_processor(recipe: Recipe) -> object:
+    """The image processor that the recipe describes, or that of the model it names."""
+    model = recipe.model
+    if "image_size" not in model:
+        return load_processor(model["name_or_path"])
+    size = model["image_size"]
+    given = {name: model[name] for name in ("image_mean", "image_std") if name in model}
+    return ViTImageProcessorPil(size={"height": size, "width": size}, **given)
+
+
+def trained_model(
+    model: PreTrainedModel,
+    dataset: Dataset,
+    processor: object,
+    arguments: UnlearningArguments,
+    folder: str | os.PathLike,
+    say: Callable[[str], None] = lambda text: None,
+    **columns: str | None,
+) -> TrainedModel:
+    """The model trained on the data set, or what was kept of the same training.
+
+    A training that was broken off goes on from its last round.
+
+    Args:
+        model: what to start from; changed in place.
+        dataset: raw images with labels, at least two rows.
+        processor: the image processor, which is saved with the model.
+        arguments: training arguments.
+        folder: where trained models are kept, each in a folder named after the digest of what determines it.
+        say: told whether the model is trained or was kept.
+        **columns: `image_column` and `label_column`.
+    """
+    # The trainer wants two sides, which take part alike: which rows stand on which makes no difference.
+    sides = {"forget_dataset": dataset.select([0]), "retain_dataset": dataset.select(range(1, len(dataset)))}
+    folder = Path(folder)
+    settings = {"output_dir": str(folder), "save_strategy": "epoch", "save_total_limit": 1, "logging_strategy": "no"}
+    trainer = UnlearningTrainer(
+        model, arguments.changed(**settings), _Training(), **sides, processing_class=processor, **columns
+    )
+    about = {
+        **run_identity(trainer.method, trainer.teacher, trainer.splits, trainer.args),
+        "num_train_epochs": trainer.args.num_train_epochs,
+        "fingerprint": dataset._fingerprint,
+    }
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    kept = folder / key[:16]
+    # Two recipes that run at once may need the same model: one trains it, the other waits.
+    with FileLock(folder / f"{key[:16]}.lock"):
+        if (kept / _TRAINED).is_file():
+            say(f"kept in {kept}")
+            seconds = json.loads((kept / _TRAINED).read_text(encoding="utf-8"))["seconds"]
+            return TrainedModel(load_model(str(kept)), seconds)
+        return _train(trainer, processor, kept, {"key": key, "determined_by": about}, say)
+
+
+def _train(
+    trainer: UnlearningTrainer, processor: object, kept: Path, record: dict[str, object], say: Callable[[str], None]
+) -> TrainedModel:
+    """Train, or go on from the last whole checkpoint, and keep the model in a folder that appears whole."""
+    unfinished = kept.with_name(f"{kept.name}.unfinished")
+    samples = len(trainer.train_dataset)
+    say(f"training on {samples} rows for {trainer.args.num_train_epochs:g} epochs")
+    trainer.args.output_dir = str(unfinished)
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(unfinished))
+    trained = trainer.run.student.cpu()
+    trained.save_pretrained(unfinished / "model")
+    processor.save_pretrained(unfinished / "model")
+    record = {**record, "seconds": trainer.unlearning_seconds}
+    write_whole(unfinished / "model" / _TRAINED, json.dumps(record, indent=1) + "\n")
+    os.replace(unfinished / "model", kept)
+    shutil.rmtree(unfinished)
+    trainer.accelerator.free_memory()
+    return TrainedModel(trained, trainer.unlearning_seconds)

@@ -1,0 +1,200 @@
+"""A `Trainer` whose epochs are rounds: passes of batches that may differ from round to round."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Mapping
+
+import torch
+from accelerate.data_loader import prepare_data_loader
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer
+
+from hf_lotus.data.batches import FORGET_FLAG, POSITION
+from hf_lotus.data.images import Augmentation, ReadyImages, ready
+from hf_lotus.methods import GradientMethod, Task
+from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.round_control import RoundControl
+from hf_lotus.trainer.sampler import RoundBatches
+from hf_lotus.utils.seeds import NOISE, derived_seed
+
+
+class RoundTrainer(Trainer):
+    """The part of `UnlearningTrainer` that knows about steps and batches, and not about unlearning.
+
+    `Trainer` takes every epoch for as long as the first; here each round has the length that its passes give it, in
+    the schedule and on a resume too.
+
+    Attributes:
+        method: says which passes make a round, and how its learning rate is scaled.
+        task: what is unlearned.
+        splits: name → data set made ready, or None.
+        sampler: the batches of the current round.
+        counts: samples in the optimizer step, over all ranks and accumulated batches, without repetitions:
+            (retained, forgotten).
+    """
+
+    # The loss is averaged over all samples of an optimizer step, accumulated and on all ranks (transformers ≥ 5.20).
+    loss_is_scaled_for_ga = True
+
+    method: GradientMethod
+    task: Task
+    splits: Mapping[str, Dataset | None]
+    sampler: RoundBatches
+    counts: Tensor
+    _rounds: RoundControl
+    _columns: Mapping[str, str | int | None]
+    _augmentation: Augmentation
+    _noise: torch.Generator
+    _batch_id = (-1, 0)
+    _operations: dict[int, int]
+    _evaluated: Dataset | None = None
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The batches of a round, in an order that depends only on the seed and the round."""
+        data, args, self._operations = self.train_dataset, self.args, {}
+        self.sampler = RoundBatches(
+            data.num_forget,
+            len(data) - data.num_forget,
+            lambda index: self.method.passes(self.task, index),
+            self._train_batch_size,
+            self.args.data_seed,
+            accumulation=args.gradient_accumulation_steps,
+            ranks=args.world_size,
+            rank=args.process_index,
+            drop_last=args.dataloader_drop_last,
+        )
+        # The batches are this rank's already: nothing is left to divide.
+        return prepare_data_loader(
+            self._loader(data, batch_sampler=self.sampler), args.device, num_processes=1, process_index=0,
+            put_on_device=True,
+        )  # fmt: skip
+
+    def set_initial_training_values(self, args: UnlearningArguments, dataloader: DataLoader) -> tuple:
+        """As in `Trainer`, for rounds that may differ in their number of steps."""
+        values = list(super().set_initial_training_values(args, dataloader))
+        if args.max_steps > 0:
+            values[0] = self._num_rounds(args.max_steps)
+            return tuple(values)
+        whole = int(args.num_train_epochs)
+        last = math.ceil((args.num_train_epochs - whole) * self.sampler.steps(whole)) if values[0] > whole else 0
+        values[-1] = self.sampler.first_step(whole) + last
+        return tuple(values)
+
+    def _num_rounds(self, steps: int) -> int:
+        """Rounds that a run of so many optimizer steps begins."""
+        return self.sampler.locate(steps - 1, sys.maxsize) + 1
+
+    def _init_training_state(self, *args, **kwargs) -> tuple[int, int]:
+        _, skipped = super()._init_training_state(*args, **kwargs)
+        step = self.state.global_step
+        if step >= self.state.max_steps:
+            return self.state.num_train_epochs, 0  # it is over, be it within a round
+        index = self.sampler.locate(step, self.state.num_train_epochs)
+        if not self.args.ignore_data_skip:
+            skipped = (step - self.sampler.first_step(index)) * self.args.gradient_accumulation_steps
+        return index, skipped
+
+    def _run_epoch(self, *, epoch: int, **kwargs) -> None:
+        steps = self.sampler.steps(epoch)
+        kwargs |= {
+            "num_update_steps_per_epoch": steps,
+            "steps_in_epoch": steps * self.args.gradient_accumulation_steps,
+        }
+        super()._run_epoch(epoch=epoch, **kwargs)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
+        """As in `Trainer`, times the method's factor for each round."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        last = self._num_rounds(num_training_steps)
+        scales = [self.method.learning_rate_scale(self.task, index) for index in range(last + 1)]
+        if any(scale != 1.0 for scale in scales):
+            scale_by_round(scheduler, lambda step: scales[self.sampler.locate(step, last)])
+        return scheduler
+
+    def _loader(self, dataset: Dataset, **options) -> DataLoader:
+        return DataLoader(
+            dataset,
+            collate_fn=self.collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type != "cpu",
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            **options,
+        )
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        """A loader for a data set of the user's: raw images are made ready first."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        dataset = ready(dataset, self.processing_class, **self._columns)
+        self._evaluated = dataset
+        return self.accelerator.prepare(self._loader(dataset, batch_size=self.args.eval_batch_size))
+
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        """The same for `predict`."""
+        return self.get_eval_dataloader(test_dataset)
+
+    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Move a batch to the device, and finish images there; training batches are augmented."""
+        inputs = super()._prepare_inputs(inputs)
+        training = self.model.training
+        images = self.splits["retain"] if training else self._evaluated
+        if training:
+            self._seed_batch()
+        if isinstance(images, ReadyImages):
+            inputs = images.finish(inputs, self._augmentation if training else None, self._noise)
+        return inputs
+
+    def _seed_batch(self) -> None:
+        """Seed the noise from (seed, rank, step, batch within the step): a resumed run draws the same numbers."""
+        step = self.state.global_step
+        self._batch_id = (step, self._batch_id[1] + 1 if self._batch_id[0] == step else 0)
+        self._noise.manual_seed(derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id))
+
+    def get_batch_samples(self, *args, **kwargs) -> tuple[list, Tensor]:
+        """As in `Trainer`, with the samples of the optimizer step counted over all ranks, repetitions left out."""
+        batches, _ = super().get_batch_samples(*args, **kwargs)
+        counts = torch.zeros(2, dtype=torch.long, device=self.args.device)
+        for batch in batches:
+            sides = batch[FORGET_FLAG][self._is_counted(batch[POSITION])]
+            counts += torch.bincount(sides.long(), minlength=2).to(counts.device)
+        self.counts = self.accelerator.reduce(counts, "sum")
+        return batches, self.counts.sum()
+
+    def floating_point_ops(self, inputs: Mapping[str, Tensor]) -> int:
+        """As in `Trainer`, which counts the model's parameters anew in each step."""
+        values = sum(value.numel() for value in inputs.values())
+        if values not in self._operations:
+            self._operations[values] = super().floating_point_ops(inputs)
+        return self._operations[values]
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
+        """As in `Trainer`, which also takes the norm where it is neither clipped nor logged."""
+        if grad_norm is None and self.args.logging_strategy != "steps" and not self._rounds.ends_pass:
+            return None
+        return super()._get_grad_norm(model, grad_norm)
+
+    def _is_counted(self, positions: Tensor) -> Tensor:
+        """False for samples that are repeated to give every rank batches of one size."""
+        return positions < len(self.train_dataset)
+
+
+def scale_by_round(scheduler: LRScheduler, scale: Callable[[int], float]) -> None:
+    """Multiply a schedule by a factor that depends on the number of steps taken.
+
+    Raises:
+        ValueError: if the schedule is not one of factors on the first learning rate.
+    """
+    if not isinstance(scheduler, LambdaLR):
+        raise ValueError(
+            f"The method changes the learning rate between rounds, which does not go with {type(scheduler).__name__}. "
+            "Use lr_scheduler_type='constant', 'linear' or 'cosine'."
+        )
+    scheduler.lr_lambdas = [lambda step, own=own: own(step) * scale(step) for own in scheduler.lr_lambdas]
+    for group, rate, factor in zip(
+        scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+    ):
+        group["lr"] = rate * factor(scheduler.last_epoch)

@@ -1,0 +1,120 @@
+"""What a method may ask of the trainer: `hf_lotus.methods.base.Run`, over a trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from hf_lotus.data.batches import model_inputs
+from hf_lotus.data.images import ReadyImages
+from hf_lotus.data.prepared import gives_batches
+from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.functional.tensors import equal_weights
+from hf_lotus.methods import Task
+from hf_lotus.trainer.round_data import RoundDataset
+from hf_lotus.utils.seeds import ORDER, derived_seed
+
+if TYPE_CHECKING:
+    from hf_lotus.trainer.trainer import UnlearningTrainer
+
+# The order of `batches` is drawn as that of a round which no run reaches.
+_NO_ROUND = 2**31
+
+
+class TrainerRun:
+    """The run of one trainer, as methods see it; documented at `hf_lotus.methods.base.Run`.
+
+    Args:
+        trainer: the trainer.
+        task: what it unlearns.
+        seed: seed of the run.
+    """
+
+    def __init__(self, trainer: UnlearningTrainer, task: Task, seed: int):
+        self._trainer, self.task, self.class_wise, self.seed = trainer, task, task.class_wise, seed
+        self._wrapped: nn.Module | None = None
+        self._student: nn.Module | None = None
+
+    @property
+    def student(self) -> nn.Module:
+        """The model being unlearned, without the wrappers of distributed training."""
+        model = self._trainer.model
+        if model is not self._wrapped:  # unwrapping walks through all modules: not in each step
+            self._wrapped, self._student = model, self._trainer.accelerator.unwrap_model(model)
+        return self._student
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The frozen copy of the model as it was when the trainer was made."""
+        return self._trainer.teacher
+
+    @property
+    def num_forget(self) -> int:
+        """Forget samples of a round."""
+        return self._trainer.train_dataset.num_forget
+
+    @property
+    def input_range(self) -> tuple[Tensor, Tensor] | None:
+        """Lowest and highest value of the model's image inputs, each of shape (channels, 1, 1)."""
+        images = self._trainer.splits["forget"]
+        return images.pipeline.range if isinstance(images, ReadyImages) else None
+
+    def student_accuracy(self, split: str) -> float:
+        """Exact accuracy of the student on a split, over all ranks, in eval mode."""
+        if equal_weights(self.student, self.teacher):
+            return self.teacher_accuracy(split)  # before the first round, and without a pass of its own
+        return self._trainer.evaluator.predict(self.student, split, "student").accuracy
+
+    def teacher_accuracy(self, split: str, like: str | None = None) -> float:
+        """Exact accuracy of the teacher on a split, measured once; each class weighted as in the split `like`."""
+        predictions = self._trainer.evaluator.original_predictions
+        if like is None:
+            return predictions(split).accuracy
+        return predictions(split).accuracy_weighted(predictions(like).labels)
+
+    def teacher_predictions(self, split: str) -> Predictions:
+        """The teacher's predictions on a split over all ranks, in the split's order; made once and kept."""
+        return self._trainer.evaluator.original_predictions(split)
+
+    def example(self, split: str) -> dict[str, Tensor]:
+        """The model inputs of the first batch of a split, the same on every rank."""
+        trainer, dataset = self._trainer, self._trainer.splits[split]
+        rows = list(range(min(len(dataset), trainer.args.train_batch_size)))
+        samples = dataset.__getitems__(rows) if gives_batches(dataset) else [dataset[row] for row in rows]
+        inputs = self._on_device(model_inputs(trainer.collator(samples)))
+        return dataset.finish(inputs) if gives_batches(dataset) else inputs
+
+    def _on_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self._trainer.args.device) for name, value in batch.items()}
+
+    def batches(self, *splits: str) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """This rank's share of the batches of the splits, shuffled together once: (model inputs, labels)."""
+        trainer = self._trainer
+        sides = {name: trainer.splits[name] for name in ("forget", "retain")}
+        dataset = RoundDataset(*sides.values(), *(torch.arange(len(side)) for side in sides.values()))
+        starts = {"forget": 0, "retain": dataset.num_forget}
+        chosen = torch.cat([torch.arange(len(sides[name])) + starts[name] for name in splits])
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER, _NO_ROUND))
+        batches = chosen[torch.randperm(len(chosen), generator=generator)].split(trainer.args.train_batch_size)
+        ranks, rank = trainer.args.world_size, trainer.args.process_index
+        loader = DataLoader(
+            dataset,
+            batch_sampler=[batch.tolist() for batch in batches[rank::ranks]],
+            collate_fn=trainer.collator,
+            num_workers=trainer.args.dataloader_num_workers,
+            generator=torch.Generator(),
+        )
+        hidden = trainer.args.disable_tqdm or rank > 0
+        for batch in tqdm(loader, desc=f"gradients on {' + '.join(splits)}", leave=False, disable=hidden):
+            batch = self._on_device(batch)
+            inputs = model_inputs(batch)
+            yield (dataset.finish(inputs) if dataset.finish else inputs), batch["labels"]
+
+    def sum_over_ranks(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each tensor summed over all ranks."""
+        return self._trainer.accelerator.reduce(dict(values), "sum")

@@ -1,0 +1,145 @@
+"""The teacher: a frozen copy of the original model, asked once a run where its inputs never change."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from hf_lotus.data.images import ReadyImages
+from hf_lotus.evaluation.predictions import predict
+from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.logits_cache import KeptLogits
+from hf_lotus.trainer.round_data import RoundDataset
+
+SIDES = ("forget", "retain")
+# Rows that are asked for at once, so that memory does not grow with their number.
+_BLOCK = 8192
+
+
+def may_keep_logits(arguments: UnlearningArguments, samples: Dataset, num_labels: int | None) -> bool:
+    """Whether the teacher's logits are kept: where asked for, and by default where its inputs never change.
+
+    Those of augmented images do, and those of a data set that is not ours may.
+
+    Args:
+        arguments: `keep_teacher_logits` and the augmentation.
+        samples: the retain set made ready.
+        num_labels: number of classes, if the model tells it.
+
+    Raises:
+        ValueError: if they are to be kept and cannot be.
+    """
+    asked = arguments.keep_teacher_logits
+    if asked and (arguments.augments or num_labels is None):
+        why = "images are augmented" if arguments.augments else "the model's configuration does not tell its classes"
+        raise ValueError(f"The teacher's logits cannot be kept: {why}. Leave keep_teacher_logits out.")
+    if asked is not None:
+        return asked
+    return isinstance(samples, ReadyImages) and not arguments.augments and num_labels is not None
+
+
+class FrozenTeacher:
+    """A copy of a model that shares no storage with it, in eval mode, without gradients.
+
+    Args:
+        model: the model to copy.
+        device: where the copy is to be.
+
+    Attributes:
+        model: the copy.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device):
+        self.model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
+        self._kept: tuple[RoundDataset, dict[str, KeptLogits]] | None = None
+
+    def keep_logits(
+        self,
+        samples: RoundDataset,
+        folder: str | Path,
+        keys: Mapping[str, str],
+        dtype: str,
+        original: Callable[[], Tensor],
+        accelerator: Accelerator,
+        **options: object,
+    ) -> None:
+        """Have the logits on the samples of a round in a file: those that are not there yet are computed.
+
+        They are computed in the order of their rows, and so are the same to the bit where a resumed run has lost them.
+
+        Args:
+            samples: the round's samples; each must be the same whenever it is read, not augmented.
+            folder: of the files.
+            keys: "forget" and "retain" → what determines the logits of that set: model, processor, data, precision.
+            dtype: "float32" or "bfloat16".
+            original: gives the logits on the whole forget set, which evaluation needs too.
+            accelerator: of the run.
+            **options: passed to `predict`.
+        """
+        num_labels = self.model.config.num_labels
+        files, self._kept = {}, None
+        for side in SIDES:
+            key = hashlib.sha256(f"{keys[side]} {dtype}".encode()).hexdigest()
+            size = len(getattr(samples, side))
+            files[side] = KeptLogits(Path(folder) / key[:32], size, num_labels, dtype)
+        missing = {side: files[side].missing(getattr(samples, f"{side}_rows")) for side in SIDES}
+        # Others on this machine read the same file, and must not see rows come while they look.
+        accelerator.wait_for_everyone()
+        writes = accelerator.is_local_main_process
+        if len(missing["forget"]) == len(samples.forget):
+            logits = original()
+            if writes:
+                files["forget"].keep(missing["forget"], logits)
+            missing["forget"] = missing["forget"][:0]
+        for side in SIDES:
+            for rows in missing[side].split(_BLOCK) if len(missing[side]) else ():
+                logits = self._ask(samples, side, rows, accelerator=accelerator, **options)
+                if writes:
+                    files[side].keep(rows, logits)
+        accelerator.wait_for_everyone()
+        self._kept = samples, files
+
+    def _ask(self, samples: RoundDataset, side: str, rows: Tensor, **options: object) -> Tensor:
+        chosen = {f"{name}_rows": rows if name == side else rows[:0] for name in SIDES}
+        part = RoundDataset(samples.forget, samples.retain, **chosen)
+        return torch.from_numpy(predict(self.model, part, description=f"teacher on {side}", **options).logits)
+
+    def leave(self) -> None:
+        """Free the device of the teacher, where its logits are kept: `predict` takes it back while it needs it."""
+        if self._kept is not None:
+            self.model.to("cpu")
+
+    def forget_logits(self, for_others: bool) -> None:
+        """Compute the logits again from now on; the files go too, unless they are `for_others` to read."""
+        if self._kept is not None and not for_others:
+            for file in self._kept[1].values():
+                file.remove()
+        self._kept = None
+
+    @torch.no_grad()
+    def logits(self, inputs: dict[str, Tensor], positions: Tensor, autocast: AbstractContextManager) -> Tensor:
+        """The logits on a batch, kept or computed; float32, shape (batch, classes).
+
+        Args:
+            inputs: the model's inputs.
+            positions: the samples' places in the data set given to `keep_logits`, shape (batch,).
+            autocast: the precision to compute in.
+        """
+        if self._kept is None:
+            with autocast:
+                return self.model(**inputs).logits.float()
+        samples, files = self._kept
+        places = positions.cpu() % len(samples)
+        is_forget = places < samples.num_forget
+        logits = torch.empty(len(places), files["forget"].logits.shape[1])
+        logits[is_forget] = files["forget"][samples.forget_rows[places[is_forget]]]
+        logits[~is_forget] = files["retain"][samples.retain_rows[places[~is_forget] - samples.num_forget]]
+        return logits.to(positions.device)

@@ -1,0 +1,98 @@
+"""What became of each request: figures by hand, and the table and the picture of many runs."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_lotus.evaluation.evaluator import entropy_attack
+from hf_lotus.functional.membership import member_rate
+from hf_lotus.requests.history import history_figure, history_table, measure_requests
+from hf_lotus.requests.queue import RequestQueue
+
+
+def side(accuracy, rate):
+    return {"accuracy": accuracy, "member_rate": rate}
+
+
+def kept(queue, requests, models):
+    """A run that is done, with what it measured."""
+    names = [name for name in requests if name not in queue.planned()]
+    run = queue.begin({name: {"date": "2026-01-01", "samples": []} for name in names}, "0" * 64)
+    run.work.mkdir()
+    run.keep({"requests": requests, "models": models})
+    run.finish("now")
+
+
+@pytest.fixture
+def queue(tmp_path):
+    """Two runs: the second brings back what the first had forgotten, and loses accuracy."""
+    queue = RequestQueue(tmp_path / "queue")
+    original, reference = side(0.95, 0.7), side(0.8, 0.6)
+    one = {"samples": 10, "original": original, "reference": reference}
+    kept(
+        queue,
+        {"one": {**one, "model": side(0.81, 0.61)}},
+        {"original": {"retain": 0.96, "test": 0.82}, "model": {"retain": 0.95, "test": 0.81}},
+    )
+    kept(
+        queue,
+        {"one": {**one, "model": side(0.93, 0.66)}, "*two*": {**one, "samples": 4, "model": side(0.75, None)}},
+        {"original": {"retain": 0.97, "test": 0.82}, "model": {"retain": 0.85, "test": 0.7}},
+    )
+    return queue
+
+
+def test_the_table_has_every_request_in_every_model(queue):
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in history_table(queue.runs()).splitlines()]
+    assert lines[2] == ["Request", "Samples", "Run", "original", "run 1", "run 2", "*unseen data*"]
+    assert lines[4] == ["one", "10", "1", "0.950", "0.810", "0.930", "0.800"]
+    assert lines[5] == [r"\*two\*", "4", "2", "0.950", "–", "0.750", "0.800"]
+    assert [r"\*two\*", "4", "2", "0.700", "–", "–", "0.600"] in lines
+    assert ["retain", "0.970", "0.950", "0.850"] in lines and ["test", "0.820", "0.810", "0.700"] in lines
+
+
+def test_what_is_gone_keeps_the_figures_of_its_time(queue):
+    requests = {**queue.runs()[1].measured["requests"], "one": {"samples": 0}, "three": {"samples": 0}}
+    kept(queue, requests, queue.runs()[1].measured["models"])
+    table = history_table(queue.runs())
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert ["one", "10", "1", "0.950", "0.810", "0.930", "–", "0.800"] in cells
+    assert ["three", "0", "3", "–", "–", "–", "–", "–"] in cells
+
+
+def test_without_a_run_there_is_no_table(tmp_path):
+    assert history_table(RequestQueue(tmp_path).runs()) == "No run has made a model yet."
+
+
+@pytest.mark.parametrize("requests", [2, 30])
+def test_the_figure(queue, tmp_path, requests):
+    if requests > 2:
+        (name, figures), models = next(iter(queue.runs()[0].measured["requests"].items())), queue.runs()[0].measured
+        many = {name: figures} | {f"more {i}": {**figures, "model": side(0.7 + i / 100, 0.5)} for i in range(requests)}
+        kept(queue, many, models["models"])
+    history_figure(queue.runs(), tmp_path / "history.png")
+    with Image.open(tmp_path / "history.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert pixels.shape[1] > 1000 and (pixels != 255).any(axis=2).mean() > 0.01
+
+
+def test_measured_by_hand(make):
+    trainer = make("resnet")
+    trainer.train()
+    found = trainer.student_predictions()
+    positions = {"some": np.array([0, 5, 7]), "gone": np.array([], dtype=int)}
+    measured = measure_requests(trainer.evaluator, found, positions)
+    assert measured["requests"]["gone"] == {"samples": 0}
+    some, places = measured["requests"]["some"], positions["some"]
+    for which, predictions in {"original": trainer.evaluator.yardstick.original, "model": found}.items():
+        forget = predictions["forget"]
+        right = [forget.predicted[place] == forget.labels[place] for place in places]
+        assert some[which]["accuracy"] == pytest.approx(sum(right) / 3)
+        assert some[which]["member_rate"] == member_rate(entropy_attack(predictions), forget.entropy[places])
+        assert measured["models"][which]["retain"] == predictions["retain"].accuracy
+    unseen = trainer.evaluator.yardstick.original["unseen"]
+    by_class = [(unseen.predicted == c)[unseen.labels == c].mean() for c in found["forget"].labels[places]]
+    assert some["reference"]["accuracy"] == pytest.approx(np.mean(by_class))
+    assert json.loads(json.dumps(measured)) == measured

@@ -1,0 +1,106 @@
+"""Kill a run over the queue before each thing that it writes and each step that it takes; run it again; compare.
+
+    python -m tests.support.kill_request_runs [--all] FOLDER OPTIONS…
+
+A script, as each attempt is a process of its own: forked from this one, which has imported all and done nothing.
+Prints a JSON line an attempt: what it was killed before, and a digest of the queue's state after the second run. What
+happens several times kills at its first and its last, or with --all each time.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import torch
+import transformers.modeling_utils
+
+from hf_lotus import UnlearningTrainer
+from hf_lotus.cli.main import main
+from hf_lotus.requests.queue import RequestQueue
+
+torch.set_num_threads(1)
+# What changes files or weights.
+EVENTS = [(os, "replace"), (os, "rename"), (shutil, "rmtree"), (torch, "save")]
+EVENTS += [(transformers.modeling_utils, "safe_save_file"), (UnlearningTrainer, "training_step")]
+
+
+class Moments:
+    """Counts the moments of a process, and kills it at one of them."""
+
+    def __init__(self, fatal: int | None):
+        self.fatal, self.names = fatal, []
+        for where, name in EVENTS:
+            setattr(where, name, self._watched(getattr(where, name), name))
+
+    def _watched(self, function, name):
+        def call(*args, **kwargs):
+            self.names.append(" ".join([name, *(Path(a).name for a in args[:2] if isinstance(a, str | Path))]))
+            if len(self.names) - 1 == self.fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+
+def attempt(folder: Path, argv: list[str], fatal: int | None) -> list[str] | None:
+    """Run in a process of its own; the moments that it passed, or None if it was killed."""
+    told = folder.with_suffix(".moments")
+    told.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        moments = Moments(fatal)
+        with contextlib.redirect_stdout(io.StringIO()):
+            status = main(["request", "run", "--queue", str(folder), *argv])
+        told.write_text(json.dumps(moments.names))
+        os._exit(status)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return None
+    assert os.WEXITSTATUS(status) == 0, status
+    return json.loads(told.read_text())
+
+
+def state(folder: Path) -> str:
+    """A digest of all that must be the same: the runs, what they served, their weights and figures."""
+    sha = hashlib.sha256()
+    queue = RequestQueue(folder)
+    for run in queue.runs():
+        told = [run.number, run.is_done, run.plan, run.measured, sorted(os.listdir(run.folder))]
+        sha.update(json.dumps(told, sort_keys=True).encode())
+        if run.model:
+            sha.update((run.model / "model.safetensors").read_bytes())
+            sha.update(json.dumps(sorted(os.listdir(run.model))).encode())
+    sha.update(str([request.id for request in queue.open()]).encode())
+    return sha.hexdigest()
+
+
+def say(found: dict[str, str | None]) -> None:
+    """One attempt's line."""
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    every = sys.argv[1] == "--all"
+    given, options = Path(sys.argv[1 + every]), sys.argv[2 + every :]
+    place = given.with_name("attempt")
+    for _ in range(2):  # the first also fills the cache of the data set, which is not what is tested
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(given, place)
+        moments = attempt(place, options, None)
+    say({"killed": None, "state": state(place)})
+    for number, name in enumerate(moments):
+        if not every and name in moments[:number] and name in moments[number + 1 :]:
+            continue
+        shutil.rmtree(place)
+        shutil.copytree(given, place)
+        assert attempt(place, options, number) is None
+        attempt(place, options, None)
+        say({"killed": name, "state": state(place)})

@@ -1,0 +1,85 @@
+"""A run that is killed, with SIGKILL and in the middle of a round, goes on to the bits of one that never was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hf_lotus.trainer.checkpoints import read_mark
+from tests.support.killed_runs import KILLED, METHODS, Job, described, ended, run
+from tests.support.method_helpers import equal
+
+ROOT = Path(__file__).parents[2]
+
+
+def assert_goes_on_to_the_same_end(job, die="step"):
+    """Against a run that nothing happens to."""
+    whole, broken = replace(job, folder=f"{job.folder}/whole"), replace(job, folder=f"{job.folder}/broken")
+    killed, finished = run(replace(broken, die=die), whole)
+    assert killed[0] == KILLED and 0 not in killed and finished == [0] * job.ranks
+    assert not (Path(broken.folder) / "ended-0.json").exists()
+    marks = [read_mark(path) for path in Path(broken.folder).glob("checkpoint-*/")]
+    assert run(broken) == [[0] * job.ranks]
+    assert_equal_ends(whole, broken)
+    # The seconds before the checkpoint count, as well as those after.
+    assert ended(broken)[0][1]["seconds"] > min(mark["seconds"] for mark in marks) > 0
+
+
+def assert_equal_ends(whole, broken):
+    for (expected, told), (weights, again) in zip(ended(whole), ended(broken), strict=True):
+        assert equal(weights, expected)
+        assert again["decisions"] == told["decisions"] and again["steps"] == told["steps"]
+
+
+@pytest.mark.parametrize("family", ["vit", "resnet"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_killed_in_the_middle_of_a_round(tmp_path, name, family):
+    assert_goes_on_to_the_same_end(Job(str(tmp_path), name, family))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_with_one_of_two_ranks_killed(tmp_path, name):
+    assert_goes_on_to_the_same_end(Job(str(tmp_path), name, ranks=2))
+
+
+@pytest.mark.parametrize("name", ["lotus", "scrub_r"])
+def test_a_resnet_with_one_of_two_ranks_killed(tmp_path, name):
+    """Each rank's BatchNorm has statistics of its own, of which a checkpoint has the first's."""
+    assert_goes_on_to_the_same_end(Job(str(tmp_path), name, "resnet", ranks=2))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_checkpoint_that_was_being_written_is_passed_over(tmp_path, ranks):
+    assert_goes_on_to_the_same_end(Job(str(tmp_path), "lotus", ranks=ranks), die="save")
+
+
+def launch(job):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(job.ranks)]
+    command += ["-m", "tests.support.killed_runs", described(job)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return psutil.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+
+
+def test_torchrun_killed_from_outside_with_all_its_ranks(tmp_path):
+    whole, broken = (Job(str(tmp_path / name), "salun of lotus", ranks=2) for name in ("whole", "broken"))
+    first = launch(replace(broken, die="wait"))
+    assert run(whole) == [[0, 0]]
+    while not (tmp_path / "broken" / "waiting").exists():
+        assert first.poll() is None, first.stderr.read().decode()[-3000:]
+        time.sleep(0.05)
+    for process in [*first.children(recursive=True), first]:
+        process.kill()
+    first.communicate()
+    assert first.returncode == KILLED
+    assert broken.resumes
+    second = launch(broken)
+    _, errors = second.communicate(timeout=200)
+    assert second.returncode == 0, errors.decode()[-3000:]
+    assert_equal_ends(whole, broken)

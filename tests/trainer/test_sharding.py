@@ -1,0 +1,157 @@
+"""Divided over two ranks, by FSDP2 or DeepSpeed, a model trains as a whole one does; what cannot is refused.
+
+DeepSpeed is no dependency of the tests: its part is skipped where it is not installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate.utils import DistributedType, is_deepspeed_available
+from safetensors.torch import load_file
+from transformers import ViTForImageClassification
+
+from hf_lotus.methods import SSD, UNSIR, LoTUS, SalUn
+from hf_lotus.trainer.sharding import check_launch, check_sharding
+from tests.support.killed_runs import METHODS
+from tests.support.method_helpers import equal
+from tests.support.sharded_on_ranks import KINDS, REFUSED
+
+ROOT = Path(__file__).parents[2]
+DIVISIBLE = sorted(METHODS.keys() - REFUSED)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    if request.param == "zero2" and not is_deepspeed_available():
+        pytest.skip("DeepSpeed is not installed")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def ranks(kind, tmp_path_factory):
+    """The folder that two ranks, launched once, have filled."""
+    folder = tmp_path_factory.mktemp("ranks")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, *launcher, "-m", "tests.support.sharded_on_ranks", str(folder), kind]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def records(ranks):
+    return json.loads((ranks / "records.json").read_text())
+
+
+def weights_of(folder, label):
+    return load_file(folder / f"{label}.safetensors")
+
+
+def assert_agree(given, expected):
+    assert given.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(given[name], value, rtol=1e-5, atol=1e-5)
+
+
+def rounded(decisions):
+    return [{k: round(v, 4) if isinstance(v, float) else v for k, v in entry.items()} for entry in decisions]
+
+
+@pytest.mark.parametrize("name", [*DIVISIBLE, "resnet", "uneven", "accumulated"])
+def test_a_divided_model_ends_as_a_whole_one_does(kind, ranks, records, name):
+    divided, whole = (records[f"{name} {label}"] for label in ("divided", "whole"))
+    assert divided["ranks"] == whole["ranks"] == 2
+    assert divided["kind"] == {"fsdp2": "DistributedType.FSDP", "zero2": "DistributedType.DEEPSPEED"}[kind]
+    # DeepSpeed's second stage divides gradients and optimizer states alone.
+    assert divided["divided"] == divided["teacher divided"] == (kind == "fsdp2")
+    assert not whole["divided"] and not whole["teacher divided"]
+    assert divided["steps"] == whole["steps"] > 4
+    assert rounded(divided["decisions"]) == rounded(whole["decisions"])
+    assert_agree(weights_of(ranks, f"{name} divided"), weights_of(ranks, f"{name} whole"))
+
+
+def test_a_divided_run_resumed_ends_with_the_same_bits(ranks, records):
+    assert records["resumed"]["decisions"] == records["uninterrupted"]["decisions"]
+    assert equal(weights_of(ranks, "resumed"), weights_of(ranks, "uninterrupted"))
+
+
+def test_what_is_saved_is_the_whole_model_by_the_names_that_are_loaded(ranks):
+    saved = ViTForImageClassification.from_pretrained(ranks / "model")
+    assert equal(saved.state_dict(), weights_of(ranks, "resumed"))
+
+
+def test_the_best_round_is_loaded_into_divided_weights(ranks, records):
+    best = ViTForImageClassification.from_pretrained(records["best folder"])
+    assert equal(best.state_dict(), weights_of(ranks, "best"))
+    assert Path(records["best folder"]).name != "checkpoint-18"  # the last round's, which it would hold anyway
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        *[(name, "FSDP: it holds single weights still") for name in sorted(REFUSED) if name.startswith("salun")],
+        *[
+            (name, "FSDP: it asks the student while a batch is made")
+            for name in sorted(REFUSED)
+            if name.startswith("unsir")
+        ],
+        ("ssd", "ssd does not go with FSDP: it edits the weights of the whole model. Run it with the whole model"),
+        ("version 1", "fsdp_version is 1, whose flattened weights"),
+        ("first rank alone", "fsdp_cpu_ram_efficient_loading loads the weights on the first rank alone"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["fsdp2"], indirect=True)
+def test_refused_before_anything_is_trained(kind, records, label, message):
+    assert message in records[f"refused {label}"]
+
+
+def deepspeed(stage=2, precision="no"):
+    plugin = SimpleNamespace(zero_stage=stage)
+    state = SimpleNamespace(deepspeed_plugin=plugin)
+    return SimpleNamespace(distributed_type=DistributedType.DEEPSPEED, state=state, mixed_precision=precision)
+
+
+class TestWhatDeepSpeedIsRefused:
+    def test_gradient_methods_pass(self):
+        check_sharding(deepspeed(), LoTUS())
+        check_sharding(deepspeed(stage=1), METHODS["scrub_r"])
+
+    @pytest.mark.parametrize(
+        ("accelerator", "method", "message"),
+        [
+            (deepspeed(stage=3), LoTUS(), "zero_stage is 3.*no copy of the original can be taken. Use stage 2"),
+            (deepspeed(precision="bf16"), LoTUS(), "mixed_precision='bf16'.*steps round away. Use mixed_precision"),
+            (deepspeed(), SSD(), "ssd does not go with DeepSpeed: it edits"),
+            (deepspeed(), SalUn(), "salun does not go with DeepSpeed: it holds single weights still"),
+            (deepspeed(), UNSIR(), "unsir does not go with DeepSpeed"),
+        ],
+    )
+    def test_refused(self, accelerator, method, message):
+        with pytest.raises(ValueError, match=message):
+            check_sharding(accelerator, method)
+
+
+def test_whole_weights_are_nobodys_business():
+    for kind in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        check_sharding(SimpleNamespace(distributed_type=kind), SSD())
+
+
+def test_processes_that_do_not_know_of_each_other(monkeypatch):
+    """Started together on a machine without GPUs, without use_cpu, each takes itself for the only one."""
+    check_launch(1)
+    monkeypatch.setenv("WORLD_SIZE", "2")  # a cluster's, of other processes
+    check_launch(1)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    check_launch(2)
+    with pytest.raises(ValueError, match="2 processes were started, and each would run alone.*give use_cpu=True"):
+        check_launch(1)
