@@ -14,13 +14,14 @@ from transformers import PreTrainedModel
 from hf_lotus.benchmark.comparison import Comparison, Contender
 from hf_lotus.benchmark.contenders import read_entry
 from hf_lotus.benchmark.data import class_names, load_benchmark_data, require_split
+from hf_lotus.benchmark.models import image_processor, initial_model
 from hf_lotus.benchmark.recipe import Recipe
 from hf_lotus.data.loading import LoadedData
 from hf_lotus.evaluation.results import RETRAIN, ModelResult, UnlearningResult
 from hf_lotus.methods import Task
 from hf_lotus.models.loading import load_model
 from hf_lotus.trainer.arguments import UnlearningArguments
-from hf_lotus.trainer.reference_models import TrainedModel, image_processor, initial_model, trained_model
+from hf_lotus.trainer.reference_models import TrainedModel, trained_model
 
 OWN_PROTOCOL = "own forget split for every seed"
 PAPER_PROTOCOL = "the paper's: one forget split, the first rows of each class, for every seed"

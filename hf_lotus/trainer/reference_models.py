@@ -10,16 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from filelock import FileLock
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel, ViTImageProcessorPil
+from transformers import PreTrainedModel
 
-from hf_lotus.benchmark.recipe import Recipe
 from hf_lotus.methods import GradientMethod, LossInputs
-from hf_lotus.models.loading import load_model, load_processor
+from hf_lotus.models.loading import load_model
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import last_whole_checkpoint
 from hf_lotus.trainer.fingerprint import run_identity
@@ -48,42 +46,6 @@ class TrainedModel:
 
     model: PreTrainedModel
     seconds: float | None = None
-
-
-def initial_model(recipe: Recipe, names: list[str], seed: int) -> PreTrainedModel:
-    """The model that training starts from: random weights, or a new head on weights that were trained before.
-
-    Args:
-        recipe: the settings.
-        names: the classes, by number.
-        seed: seed of the random weights.
-    """
-    numbers = dict(enumerate(names))
-    labels = {"id2label": numbers, "label2id": {name: number for number, name in numbers.items()}}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        if "config" in recipe.model:
-            config = AutoConfig.for_model(**recipe.model["config"], **labels)
-            return AutoModelForImageClassification.from_config(config)
-        if recipe.training is None:
-            return load_model(recipe.model["name_or_path"])  # the published classifier, as it is
-        return AutoModelForImageClassification.from_pretrained(
-            recipe.model["name_or_path"],
-            use_safetensors=True,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            **labels,
-        )
-
-
-def image_processor(recipe: Recipe) -> object:
-    """The image processor that the recipe describes, or that of the model it names."""
-    model = recipe.model
-    if "image_size" not in model:
-        return load_processor(model["name_or_path"])
-    size = model["image_size"]
-    given = {name: model[name] for name in ("image_mean", "image_std") if name in model}
-    return ViTImageProcessorPil(size={"height": size, "width": size}, **given)
 
 
 def trained_model(
