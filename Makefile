@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test quality style benchmark clean
+.PHONY: demo test quality style benchmark house clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ benchmark: $(READY)  ## speed and cost of a run and of an evaluation, against a 
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/cost_curve.py
 	$(BIN)/python benchmarks/rf_jsd_streaming.py
+
+house: $(READY)  ## a picture of the rooms of the package and of what imports what
+	$(BIN)/python -m tests.support.imports docs/house.svg
 
 clean:
 	rm -rf $(VENV) demo_output
