@@ -1,0 +1,1 @@
+"""Measuring models: predictions, metrics, attacks, results."""
