@@ -96,7 +96,10 @@ def cell_table(chosen: Chosen, metric: str, decimals: int) -> str:
 def plain_table(chosen: Chosen, metric: str, decimals: int) -> str:
     """One row a cell, one column a method, retraining too, means over seeds; nothing marked: less is not better."""
     rows = [
-        [" · ".join(cell), *(f"{mean(getattr(seed[name], metric) for seed in seeds):.{decimals}f}" for name in METHODS)]
+        [
+            " · ".join(cell),
+            *(f"{mean(getattr(seed[name], metric) for seed in seeds):.{decimals}f}" for name in METHODS),
+        ]
         for cell, seeds in chosen.items()
     ]
     return markdown_table(["Cell", *METHODS], rows)

@@ -2,9 +2,9 @@
 
     python benchmarks/docs_tables.py
 
-A table stands between `<!-- results: FILE | column | column -->` and `<!-- end of results -->`, FILE being a path under
-`docs/`: a CSV, the `results.json` of a benchmark, or a page whose first table is meant. With the word `unmarked` among
-the columns, bold and italics are left out.
+A table stands between `<!-- results: FILE | column | column -->` and `<!-- end of results -->`, FILE being a path
+under `docs/`: a CSV, the `results.json` of a benchmark, or a page whose first table is meant. With the word `unmarked`
+among the columns, bold and italics are left out.
 """
 
 from __future__ import annotations
