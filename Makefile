@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test quality style benchmark house clean
+.PHONY: demo test quality style docs benchmark house clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
 	touch $(READY)
+
+$(DOCS_READY): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	touch $(DOCS_READY)
 
 demo: $(READY)  ## train, unlearn, retrain and compare two small models on scikit-learn's digits
 	$(BIN)/hf-lotus demo
@@ -25,6 +30,9 @@ style: $(READY)  ## put the style right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(DOCS_READY)  ## the pages of docs/ and the API reference, as a site in site/
+	$(BIN)/mkdocs build
+
 benchmark: $(READY)  ## speed and cost of a run and of an evaluation, against a plain loop and against their limits
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/cost_curve.py
@@ -34,4 +42,4 @@ house: $(READY)  ## a picture of the rooms of the package and of what imports wh
 	$(BIN)/python -m tests.support.imports docs/house.svg
 
 clean:
-	rm -rf $(VENV) demo_output
+	rm -rf $(VENV) demo_output site

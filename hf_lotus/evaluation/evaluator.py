@@ -15,14 +15,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.utils.data import Dataset
 
-from hf_lotus.functional.divergences import Null, RunningClassMeans, jensen_shannon, rf_jsd, rf_jsd_null
-from hf_lotus.functional.tensors import reinitialized
-from hf_lotus.functional.membership import fit_attack, held_out_member_rate, member_rate
 from hf_lotus.evaluation.predictions import Predictions, predict
-from hf_lotus.evaluation.results import ORIGINAL, RETRAIN, Controls, ModelResult, UnlearningResult
 from hf_lotus.evaluation.provenance import provenance
-from hf_lotus.utils.seeds import WEIGHTS
-from hf_lotus.utils.seeds import derived_seed
+from hf_lotus.evaluation.results import ORIGINAL, RETRAIN, Controls, ModelResult, UnlearningResult
+from hf_lotus.functional.divergences import Null, RunningClassMeans, jensen_shannon, rf_jsd, rf_jsd_null
+from hf_lotus.functional.membership import fit_attack, held_out_member_rate, member_rate
+from hf_lotus.functional.tensors import reinitialized
+from hf_lotus.utils.seeds import WEIGHTS, derived_seed
 
 # The retain set is by far the largest, and its metrics need only two numbers a sample.
 SPLITS_WITH_LOGITS = ("forget", "unseen", "test")

@@ -14,9 +14,10 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
-from hf_lotus.utils.files import write_whole
-from hf_lotus.utils.text import plain, number, markdown_table
+
 from hf_lotus.evaluation.provenance import provenance
+from hf_lotus.utils.files import write_whole
+from hf_lotus.utils.text import markdown_table, number, plain
 
 FORMAT_VERSION = 1
 # Rows of every table that no method may be named after.
@@ -204,5 +205,3 @@ def to_markdown(results: Mapping[str, UnlearningResult]) -> str:
     header = ["Model", *COLUMNS]
     table = markdown_table([header[i] for i in used], [[row[i] for i in used] for row in rows])
     return "\n".join([table, *([""] if notes else []), *notes])
-
-
