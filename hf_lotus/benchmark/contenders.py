@@ -7,10 +7,38 @@ from collections.abc import Mapping
 
 from transformers import HfArgumentParser
 
-from hf_lotus.methods import UnlearningMethod
+from hf_lotus.benchmark.comparison import Contender
+from hf_lotus.evaluation.results import RETRAIN, ModelResult
+from hf_lotus.methods import METHODS, UnlearningMethod
 from hf_lotus.methods.options import INNER, MethodFlags
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.utils.text import nearest
+
+# In place of names: every row of the recipe, or every method where there is none.
+ALL = "all"
+
+
+def choose(wanted: list[str], recipe: Mapping[str, object], has_retrain: bool) -> dict[str, Contender]:
+    """The rows of the comparison.
+
+    Args:
+        wanted: row names, or "all".
+        recipe: row name → options, from the file.
+        has_retrain: whether a retrained model is given, so that none is to be trained.
+
+    Raises:
+        ValueError: for a name that is neither a row of the recipe nor a method.
+    """
+    known = {**{name: None for name in METHODS}, **recipe}
+    names = wanted
+    if ALL in wanted:
+        names = list(recipe or METHODS)
+        if has_retrain:
+            names = [name for name in names if (recipe.get(name) or {}).get("method", name) != RETRAIN]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"There is no method {name!r}. {nearest(name, [ALL, *known])}")
+    return {name: Contender(*read_entry(name, known[name])) for name in names}
 
 
 def read_entry(label: str, options: Mapping[str, object]) -> tuple[UnlearningMethod, dict[str, object]]:
@@ -39,3 +67,10 @@ def read_entry(label: str, options: Mapping[str, object]) -> tuple[UnlearningMet
     values = vars(parser.parse_args(argv))
     method = flags.build(types.SimpleNamespace(**values))
     return method, {name: values[name] for name in options if name not in {*flags.own, *flags.within}}
+
+
+def progress_line(seed: int, row: ModelResult) -> str:
+    """A row as it is told while others are still to be measured."""
+    figures = {"forget": row.forget_accuracy, "retain": row.retain_accuracy, "Avg Gap": row.avg_gap}
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
+    return f"seed {seed} · {row.name}: {shown}, {row.seconds:.1f} s"
