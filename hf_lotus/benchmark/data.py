@@ -120,9 +120,7 @@ def class_names(dataset: Dataset, label_column: str | None) -> list[str]:
 
 def require_split(data: LoadedData, name: str) -> Dataset:
     """The unseen or the test set of a run; `ValueError` where the data set has none."""
-    parts = {"unseen": data.unseen, "test": data.test}
-    if (part := parts[name]) is None:
-        raise ValueError(
-            f"The data set has no {name} part, and a benchmark measures on it. {nearest(name, list(parts))}"
-        )
+    if (part := data.sets[name]) is None:
+        there = [other for other, found in data.sets.items() if found is not None]
+        raise ValueError(f"The data set has no {name} part, and a benchmark measures on it. {nearest(name, there)}")
     return part

@@ -56,11 +56,8 @@ class Demo:
     def run(self) -> UnlearningResult:
         """Train, unlearn and measure."""
         split = ForgetRetainSplit.from_fraction(self.digits.train, 0.1, self.seed)
-        forgotten = len(split.forget)
-        print(
-            f"\n{self.name}: training the original on {len(self.digits.train)} scans, and again without {forgotten} of "
-            "them"
-        )
+        known, forgotten = len(self.digits.train), len(split.forget)
+        print(f"\n{self.name}: training the original on {known} scans, and again without {forgotten} of them")
         trained = self.train(split)
         print(f"{self.name}: unlearning {forgotten} scans with LoTUS")
         return self.measure(self.unlearn(split, trained), trained)

@@ -8,7 +8,7 @@ from hf_lotus.cli.parsing import parse
 from hf_lotus.cli.queue_arguments import QueueArguments
 from hf_lotus.data.loading import DatasetArguments
 from hf_lotus.models.loading import ModelArguments
-from hf_lotus.publishing.record_making import RecordArguments
+from hf_lotus.publishing.recording import RecordArguments
 from hf_lotus.requests.history import HISTORY, HISTORY_FIGURE
 from hf_lotus.requests.queue import RequestQueue
 from hf_lotus.requests.service import Served, publish_latest, serve

@@ -21,7 +21,7 @@ from hf_lotus.models.loading import ModelArguments, load_model, load_processor
 from hf_lotus.publishing.digests import Salt, salted_digests, sample_contents, weights_digest
 from hf_lotus.publishing.hub import push
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord, now
-from hf_lotus.publishing.record_making import RecordArguments, make_record
+from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.requests.history import measure_requests, write_history
 from hf_lotus.requests.inbox import receive
@@ -274,7 +274,7 @@ class Service:
             recorded = RecordArguments(str(self.queue.salt_path), record_classes=self.record_classes)
             where = arguments.output_dir, original.config.num_labels
             base = model_source(self.model.model_name_or_path, self.model.model_revision)
-            record = make_record(data.split, self.data, recorded, *where, base_model=base, requests=requests)
+            record = record_split(data.split, self.data, recorded, *where, base_model=base, requests=requests)
         trainer = UnlearningTrainer(
             model=copy.deepcopy(original) if latest is None else load_model(str(latest.model)),
             args=arguments,
