@@ -14,7 +14,7 @@ from hf_lotus.data.loading import DatasetArguments
 from hf_lotus.publishing.digests import Salt, sample_contents
 from hf_lotus.publishing.hub import fetch
 from hf_lotus.publishing.record import ForgetSetRecord
-from hf_lotus.publishing.record_making import LOADING
+from hf_lotus.publishing.recording import LOADING
 from hf_lotus.publishing.remeasurement import find_forget_rows, measure_again
 from hf_lotus.publishing.verification import Check, check_folder, check_salt, check_sample, is_finished
 

@@ -101,8 +101,7 @@ def measure_again(
     model = load_model(folder).to(device)
     loaded = {role: load_model(*which).to(device) for role, which in models.items() if which[0] is not None}
     columns = {"image_column": arguments.image_column, "label_column": arguments.label_column}
-    sets = {"forget": data.split.forget, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
-    splits, class_wise = ready_splits(sets, model.config, load_processor(folder), **columns)
+    splits, class_wise = ready_splits(data.sets, model.config, load_processor(folder), **columns)
     sizes = {name: len(split) for name, split in splits.items() if split is not None}
     expected = dict(record.results["samples"])
     yield Check("the sets are as large as recorded", sizes == expected, _differences(sizes, expected))
@@ -130,7 +129,7 @@ def _compare(recorded: ModelResult, again: ModelResult, loaded: Mapping[str, obj
             continue
         if metric in left_out:
             role = next(role for role, metrics in _AGAINST.items() if metric in metrics)
-            yield Check(name, None, f"recorded as {value:.4f}; needs --{role}_model")
+            yield Check(name, None, f"recorded as {value:.4f}; needs {role}_model")
         elif found is None:
             yield Check(name, False, f"recorded as {value:.4f}, and this data set does not give it")
         else:

@@ -225,7 +225,7 @@ class RequestQueue:
     def require(self) -> None:
         """Raise a ValueError if there is no such queue."""
         if not (self.folder / "requests").is_dir():
-            raise ValueError(f"There is no queue in {self.folder}. `hf-lotus request add` begins one.")
+            raise ValueError(f"There is no queue in {self.folder}: the first request that is added begins one.")
 
     @property
     def salt_path(self) -> Path:

@@ -19,12 +19,11 @@ from hf_lotus.evaluation.provenance import provenance
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import describe, name_of
 from hf_lotus.publishing.digests import Salt
+from hf_lotus.publishing.evidence import write_evidence
 from hf_lotus.publishing.hub import PublishError, explain, push
-from hf_lotus.publishing.model_card import FIGURE, write_model_card
+from hf_lotus.publishing.model_card import write_model_card
 from hf_lotus.publishing.record import FINISHED, IN_PROGRESS, RECORD, ForgetSetRecord, now, salt_path, weight_digests
 from hf_lotus.publishing.sources import HTTP_ERROR, dataset_source, inherited_license, source
-from hf_lotus.publishing.verification import RESULTS
-from hf_lotus.reporting.figures import comparison_figure
 
 logger = logging.get_logger(__name__)
 
@@ -106,12 +105,11 @@ class Publishing(Trainer):
         folder = Path(self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         record = self._write_record(folder)
-        self._published(result, record).to_json(folder / RESULTS)
-        comparison_figure(self.evaluator.yardstick, self.method_name, predictions, folder / FIGURE)
         own = [tags] if isinstance(tags, str) else list(tags or [])
         tags = own + [tag for tag in getattr(self.model, "model_tags", None) or [] if tag not in own]
         metadata = {"language": language, "license": license, "tags": tags, "model_name": model_name}
-        write_model_card(folder, result, self.method_name, record, **metadata)
+        published = self._published(result, record)
+        write_evidence(folder, published, self.method_name, predictions, self.evaluator, record, **metadata)
 
     def push_to_hub(
         self,
