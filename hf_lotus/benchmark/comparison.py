@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -172,7 +172,7 @@ class Comparison:
         measured = yardstick.measure(name, predictions, trainer.unlearning_seconds)
         details = row_details(yardstick, predictions, trainer.state.log_history)
         if trainer.is_world_process_zero():
-            _keep(path, key, {"measured": asdict(measured), "details": details})
+            _keep(path, key, {"measured": measured.to_dict(), "details": details})
         return measured, details
 
     def _retrain(self, contender: Contender) -> float:

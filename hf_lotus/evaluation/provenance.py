@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import html
-import json
 import os
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 import torch
-
-from hf_lotus.utils.files import write_whole
-from hf_lotus.utils.text import markdown_table, number, plain
 
 LIBRARIES = ("hf-lotus", "torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn")
 # Flags whose values are nobody else's: secrets, and the people whose data is to be forgotten.

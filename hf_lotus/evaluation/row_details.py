@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from hf_lotus.evaluation.evaluator import Yardstick
 from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.evaluation.yardstick import Yardstick
 from hf_lotus.functional.divergences import RunningClassMeans, reference_divergence, rf_jsd
 
 BINS = 30

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_lotus.evaluation.metrics import METRICS
 from hf_lotus.evaluation.results import ModelResult, UnlearningResult
 from hf_lotus.publishing.citations import citations
 from hf_lotus.publishing.record import IN_PROGRESS, RECORD, ForgetSetRecord, public_selector
@@ -17,8 +18,6 @@ from hf_lotus.utils.files import write_whole
 from hf_lotus.utils.text import plain
 
 CARD, FIGURE = "README.md", "entropy.png"
-# A metric's name begins with the split it is measured on, or else it is the forget set's.
-_SPLITS = ("forget", "retain", "unseen", "test")
 # A histogram of more classes than this is left to the record.
 _MOST_CLASSES = 20
 
@@ -153,29 +152,18 @@ def _eval_results(measured: ModelResult, facts: _Facts) -> list[EvalResult]:
             task_type=facts.task or "other",
             dataset_type=facts.dataset["id"] or shown,
             dataset_name=shown,
-            metric_type=metric_type(metric),
-            metric_name=metric_name(metric),
-            metric_value=shown_value(value),
-            dataset_split=next((split for split in _SPLITS if metric.startswith(f"{split}_")), "forget"),
+            metric_type=METRICS[name].hub_type,
+            metric_name=METRICS[name].words,
+            metric_value=value,
+            dataset_split=METRICS[name].split,
         )
-        for metric, value in measured.metrics().items()
-        if metric != "seconds"
+        for name, value in header_figures(measured).items()
     ]
 
 
-def metric_type(metric: str) -> str:
-    """The Hub's name of a metric."""
-    return "accuracy" if metric.endswith("accuracy") else metric
-
-
-def metric_name(metric: str) -> str:
-    """What a card calls a metric; each of `ModelResult` has its own."""
-    return metric.replace("_", " ")
-
-
-def shown_value(value: float) -> float:
-    """A figure as a card's header has it."""
-    return round(value, 6)
+def header_figures(measured: ModelResult) -> dict[str, float]:
+    """The figures of a card's header, as they stand there: metric → value."""
+    return {name: round(value, 6) for name, value in measured.metrics().items() if METRICS[name].on_card}
 
 
 def _link(origin: Mapping[str, object], prefix: str) -> str:

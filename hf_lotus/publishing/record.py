@@ -236,7 +236,7 @@ class ForgetSetRecord:
             result: the comparison.
             name: the unlearned model's name in it.
         """
-        about, values = result.provenance, asdict(result)
+        about, values = result.provenance, result.to_dict()
         return replace(
             self,
             results={"name": name, "samples": about.get("samples", {})}

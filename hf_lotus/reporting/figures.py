@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hf_lotus.evaluation.evaluator import Yardstick
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import ORIGINAL, RETRAIN
+from hf_lotus.evaluation.yardstick import Yardstick
 
 # Okabe and Ito's palette: told apart with any colour vision. Line styles tell them apart without colour.
 SPLIT_STYLES = {

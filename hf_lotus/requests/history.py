@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hf_lotus.evaluation.evaluator import Evaluator, entropy_attack
+from hf_lotus.evaluation.attacks import entropy_attack
+from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import ORIGINAL
 from hf_lotus.functional.membership import member_rate
