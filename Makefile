@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test quality style docs benchmark house clean
+.PHONY: demo test test-oldest quality style docs benchmark house clean
+
+# What holds the trainer to transformers' own, by which the oldest release that is allowed is told from a newer one.
+OLDEST := .venv-oldest
+SEAM := seam trainer trainer_resume trainer_rounds
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +25,14 @@ demo: $(READY)  ## train, unlearn, retrain and compare two small models on sciki
 
 test: $(READY)  ## the whole suite
 	$(BIN)/python -m pytest
+
+$(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[test]"
+	touch $@
+
+test-oldest: $(OLDEST)/.ready  ## the trainer's tests with the oldest transformers that is allowed
+	$(OLDEST)/bin/python -m pytest tests/test_layering.py $(SEAM:%=tests/trainer/test_%.py)
 
 quality: $(READY)  ## what CI asks of the style
 	$(BIN)/ruff check .
@@ -42,4 +54,4 @@ house: $(READY)  ## a picture of the rooms of the package and of what imports wh
 	$(BIN)/python -m tests.support.imports docs/house.svg
 
 clean:
-	rm -rf $(VENV) demo_output site
+	rm -rf $(VENV) $(OLDEST) demo_output site

@@ -288,8 +288,8 @@ class Service:
             label_column=self.data.label_column,
             forget_set=record,
         )
-        if record is not None and previous is not None:
-            trainer.forget_set = record.following(previous)
+        if previous is not None:
+            trainer.follow(previous)
         return trainer
 
     def _measure(self, trainer: UnlearningTrainer, original: object, data: LoadedData) -> None:
@@ -301,7 +301,7 @@ class Service:
         splits, class_wise = ready_splits(sets, original.config, trainer.processing_class, **columns)
         models = [model and model.to(trainer.args.device) for model in (original, retrain)]
         options = {"class_wise": class_wise, "seed": trainer.args.seed, **trainer.evaluator.options}
-        trainer.evaluator = Evaluator(splits, *models, **options)
+        trainer.measure_with(Evaluator(splits, *models, **options))
         about = {"model": self.model.model_name_or_path, "dataset": self.data.dataset_name, **data.provenance()}
         result = trainer.compare(**about)
         name = self.arguments.hub_model_id
