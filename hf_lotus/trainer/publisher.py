@@ -24,7 +24,7 @@ from hf_lotus.publishing.model_card import FIGURE, write_model_card
 from hf_lotus.publishing.record import FINISHED, IN_PROGRESS, RECORD, ForgetSetRecord, now, salt_path, weight_digests
 from hf_lotus.publishing.sources import HTTP_ERROR, dataset_source, inherited_license, source
 from hf_lotus.publishing.verification import RESULTS
-from hf_lotus.reporting.figures import comparison_figure
+from hf_lotus.reporting.entropy_figure import comparison_figure
 
 logger = logging.get_logger(__name__)
 
