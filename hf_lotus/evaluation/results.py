@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RETRAIN, Metric, columns
-from hf_lotus.utils.files import write_whole
+from hf_lotus.utils.documents import read_document, write_document
 from hf_lotus.utils.text import markdown_table, nearest, number, plain
 
 FORMAT_VERSION = 1
@@ -146,11 +145,8 @@ class UnlearningResult:
         Raises:
             ValueError: if a figure is NaN or infinite, which JSON cannot hold.
         """
-        try:
-            text = json.dumps({"format_version": FORMAT_VERSION, **self.to_dict()}, indent=2, allow_nan=False)
-        except ValueError as error:
-            raise ValueError(f"{path} was not written, as a figure is not finite: {error}.") from error
-        write_whole(path, text + "\n")
+        document = {"format_version": FORMAT_VERSION, **self.to_dict()}
+        write_document(path, document, indent=2, why="a figure is not finite")
 
     @classmethod
     def from_json(cls, path: str | Path) -> UnlearningResult:
@@ -159,10 +155,7 @@ class UnlearningResult:
         Raises:
             ValueError: if the file is not JSON, has another format version, or fields this version does not know.
         """
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}.") from error
+        document = read_document(path)
         version = document.pop("format_version", None) if isinstance(document, dict) else None
         if version != FORMAT_VERSION:
             raise ValueError(

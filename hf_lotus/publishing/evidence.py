@@ -11,7 +11,7 @@ from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.publishing.model_card import FIGURE, write_model_card
 from hf_lotus.publishing.record import ForgetSetRecord
 from hf_lotus.publishing.verification import RESULTS
-from hf_lotus.reporting.figures import comparison_figure
+from hf_lotus.reporting.entropy_figure import comparison_figure
 
 
 def write_evidence(

@@ -15,6 +15,7 @@ from hf_lotus.publishing.citations import citations
 from hf_lotus.publishing.record import IN_PROGRESS, RECORD, ForgetSetRecord, public_selector
 from hf_lotus.publishing.sources import source
 from hf_lotus.utils.files import write_whole
+from hf_lotus.utils.mappings import flat
 from hf_lotus.utils.text import plain
 
 CARD, FIGURE = "README.md", "entropy.png"
@@ -88,12 +89,12 @@ def write_model_card(
 
 def _from_record(record: ForgetSetRecord) -> _Facts:
     settings = {
-        **_flat(record.method, "method"),
-        **_flat(record.arguments),
-        **_flat(record.seeds),
+        **flat(record.method, " ", "method"),
+        **flat(record.arguments, " "),
+        **flat(record.seeds, " "),
         **({"seconds": f"{record.seconds:.1f}"} if record.seconds is not None else {}),
-        **_flat(record.hardware),
-        **_flat(record.versions),
+        **flat(record.hardware, " "),
+        **flat(record.versions, " "),
     }
     samples = {**((record.results or {}).get("samples", {})), "forget": record.rows}
     base = record.base_model
@@ -105,10 +106,10 @@ def _from_record(record: ForgetSetRecord) -> _Facts:
 def _from_result(result: UnlearningResult) -> _Facts:
     about = result.provenance
     settings = {
-        **_flat(about.get("method", {}), "method"),
-        **_flat(about.get("arguments", {})),
+        **flat(about.get("method", {}), " ", "method"),
+        **flat(about.get("arguments", {}), " "),
         **({"seed": about["seed"]} if "seed" in about else {}),
-        **_flat(about.get("versions", {})),
+        **flat(about.get("versions", {}), " "),
     }
     return _Facts(
         {**source(about.get("model"))},
@@ -190,11 +191,3 @@ def _selection(selector: Mapping[str, object]) -> str:
 
 def _several(tags: str | Sequence[str] | None) -> list[str]:
     return [tags] if isinstance(tags, str) else list(tags or [])
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat = {}
-    for key, value in values.items():
-        name = f"{prefix} {key}".strip()
-        flat.update(_flat(value, name) if isinstance(value, Mapping) else {name: value})
-    return flat

@@ -23,6 +23,7 @@ from hf_lotus.data.images import ReadyImages
 from hf_lotus.methods import UnlearningMethod, describe
 from hf_lotus.publishing.digests import sample_contents, weights_digest
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.utils.mappings import flat
 
 # The training arguments from which other weights come, and that no other entry tells. Where the run's folder is, what
 # it logs, how often it saves or evaluates, and how many workers read its samples is not among them.
@@ -160,7 +161,7 @@ def differences(theirs: Mapping[str, object], ours: Mapping[str, object]) -> lis
         theirs: `run_identity` of the run that a checkpoint is of.
         ours: that of the run at hand.
     """
-    first, second = _flat(theirs), _flat(ours)
+    first, second = flat(theirs, "."), flat(ours, ".")
     told = []
     for name in sorted(first.keys() | second.keys()):
         there, here = first.get(name), second.get(name)
@@ -175,13 +176,6 @@ def differences(theirs: Mapping[str, object], ours: Mapping[str, object]) -> lis
             label = "method" if rest == "name" else rest
             told.append(f"{label} ({_shown(there)} there, {_shown(here)} here)")
     return told
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _shown(value: object) -> str:
