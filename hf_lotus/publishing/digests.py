@@ -181,8 +181,8 @@ def _values(sample: dict[str, object]) -> bytes:
 def merkle_root(digests: Sequence[str]) -> str:
     """The root of the tree over the digests in their sorted order, so that the order of the samples is not told.
 
-    The tree is that of Certificate Transparency (RFC 6962, section 2.1), so that `InclusionProof` can tell of one digest
-    alone.
+    The tree is that of Certificate Transparency (RFC 6962, section 2.1), so that `InclusionProof` can tell of one
+    digest alone.
 
     Raises:
         ValueError: if there are no digests.
