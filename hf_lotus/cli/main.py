@@ -14,6 +14,8 @@ COMMANDS = {
     "evaluate": ("evaluate", "measure a checkpoint that has already been unlearned, by anything"),
     "card": ("card", "write a model's card anew, from its record"),
     "sign": ("sign", "sign all that is published of a model with a bare key, and make such a key"),
+    "bom": ("bom", "write the bill of materials of a model (CycloneDX ML-BOM)"),
+    "lineage": ("lineage", "list the published models that still derive from an original, by their cards"),
     "push": ("push", "publish an unlearned model on the Hub, all of it in one commit"),
     "verify": ("verify", "check a published model against its record, its card and the data"),
     "request": ("request", "keep a queue of deletion requests, and serve them: add, list, run"),

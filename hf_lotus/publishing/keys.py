@@ -119,4 +119,4 @@ def hash_of(key: ec.EllipticCurvePublicKey) -> HashAlgorithm:
     """The hash that goes with a key's curve, as the model-signing format has it."""
     from cryptography.hazmat.primitives import hashes
 
-    return {256: hashes.SHA256, 384: hashes.SHA384, 521: hashes.SHA512}[key.curve.key_size]()
+    return {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}[key.curve.key_size]
