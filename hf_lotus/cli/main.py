@@ -13,6 +13,7 @@ COMMANDS = {
     "benchmark": ("benchmark", "run a recipe: train, unlearn by every method, measure, and write a report"),
     "evaluate": ("evaluate", "measure a checkpoint that has already been unlearned, by anything"),
     "card": ("card", "write a model's card anew, from its record"),
+    "prove": ("prove", "prove of one picture that it is in a model's record, or check such a proof"),
     "sign": ("sign", "sign all that is published of a model with a bare key, and make such a key"),
     "bom": ("bom", "write the bill of materials of a model (CycloneDX ML-BOM)"),
     "lineage": ("lineage", "list the published models that still derive from an original, by their cards"),
