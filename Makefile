@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test quality style benchmark house clean
+.PHONY: demo test coverage quality types style benchmark house clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -14,12 +14,18 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## train, unlearn, retrain and compare two small models on scikit-learn's digits
 	$(BIN)/hf-lotus demo
 
-test: $(READY)  ## the whole suite
-	$(BIN)/python -m pytest
+test: $(READY)  ## the whole suite, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+coverage: $(READY)  ## the suite, and the lines and branches that no test reaches; what runs in started processes counts not
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing
 
 quality: $(READY)  ## what CI asks of the style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(READY)  ## what CI asks of the types
+	$(BIN)/mypy
 
 style: $(READY)  ## put the style right
 	$(BIN)/ruff check --fix .
