@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test test-oldest quality style docs benchmark house clean
+.PHONY: demo test test-oldest coverage quality types style docs benchmark house clean
 
 # What holds the trainer to transformers' own, by which the oldest release that is allowed is told from a newer one.
 OLDEST := .venv-oldest
@@ -23,8 +23,11 @@ $(DOCS_READY): $(READY)
 demo: $(READY)  ## train, unlearn, retrain and compare two small models on scikit-learn's digits
 	$(BIN)/hf-lotus demo
 
-test: $(READY)  ## the whole suite
-	$(BIN)/python -m pytest
+test: $(READY)  ## the whole suite, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+coverage: $(READY)  ## the suite, and the lines and branches that no test reaches; what runs in started processes counts not
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing
 
 $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
@@ -37,6 +40,9 @@ test-oldest: $(OLDEST)/.ready  ## the trainer's tests with the oldest transforme
 quality: $(READY)  ## what CI asks of the style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(READY)  ## what CI asks of the types
+	$(BIN)/mypy
 
 style: $(READY)  ## put the style right
 	$(BIN)/ruff check --fix .

@@ -7,6 +7,10 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+# Before PyTorch is imported, here and in all processes that are started from here: on tiny models two threads wait for
+# each other longer than they compute, above all beside another process.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +35,6 @@ from hf_lotus import LoTUS, UnlearningArguments, UnlearningTrainer
 from hf_lotus.benchmark.recipe import Recipe, load_recipe
 from tests.support import small_data_sets
 
-# On tiny models two threads wait for each other longer than they compute, above all beside another process.
 torch.set_num_threads(1)
 # Trainer collects garbage at each start, which is quick if it need not look at all that was imported.
 gc.freeze()
@@ -56,6 +59,36 @@ TINY_MODELS = {
         ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 1], patch_size=2, num_stages=2, num_labels=10)
     ),
 }  # fmt: skip
+
+# The files that take longest, the longest first: of two workers, each of which takes whole files in this order, neither
+# is left with a long one at the end. A file that is not named here comes after them.
+LONGEST = [
+    "requests/test_killed_service.py",
+    "test_readme.py",
+    "test_docs.py",
+    "trainer/test_killed_runs.py",
+    "trainer/test_trainer_resume.py",
+    "cli/test_cli.py",
+    "trainer/test_sharding.py",
+    "cli/test_request.py",
+    "trainer/test_trainer_ranks.py",
+    "cli/test_verify.py",
+    "cli/test_compare.py",
+    "benchmark/test_runner.py",
+    "trainer/test_trainer_best.py",
+    "trainer/test_large_data.py",
+    "methods/test_margin_matching.py",
+    "cli/test_launch.py",
+    "evaluation/test_evaluator.py",
+    "publishing/test_metrics_publish.py",
+    "metrics/test_ranks.py",
+    "cli/test_hub.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session")

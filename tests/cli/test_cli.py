@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -232,25 +233,32 @@ def test_an_unknown_command(capsys):
     assert "unknown command 'forget'" in capsys.readouterr().err
 
 
-def launch(launcher, folders, out):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def arguments(folders, out):
     options = ["--model_name_or_path", folders / "model", "--dataset_name", folders / "data", "--output_dir", out,
                "--forget_fraction", "0.11", "--num_train_epochs", "2", "--use_cpu", "True", "--seed", "3",
                "--per_device_train_batch_size", "16", "--disable_tqdm", "True"]  # fmt: skip
-    command = [*launcher, EXAMPLE, *options]
-    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300)
+    return list(map(str, [EXAMPLE, *options]))
+
+
+def launch(launcher, folders, out):
+    command = [sys.executable, "-m", *launcher, *arguments(folders, out)]
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout, UnlearningResult.from_json(out / "results.json")
 
 
-def test_the_example_runs_alone_and_on_two_ranks(folders, tmp_path):
+def test_the_example_runs_alone_and_on_two_ranks(folders, tmp_path, monkeypatch, capsys):
     """Two real ranks: 31 forget samples do not divide by two, and the accuracies are exact all the same."""
-    printed, alone = launch([sys.executable], folders, tmp_path / "alone")
-    assert alone.to_markdown() in printed
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    monkeypatch.setattr(sys, "argv", arguments(folders, tmp_path / "alone"))
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    alone = UnlearningResult.from_json(tmp_path / "alone" / "results.json")
+    assert alone.to_markdown() in capsys.readouterr().out
+    accelerate = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     for name, launcher in {
         "accelerate": [*accelerate, "--main_process_port", "0"],
-        "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+        "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
     }.items():
         printed, both = launch(launcher, folders, tmp_path / name)
         assert both.provenance["processes"] == 2

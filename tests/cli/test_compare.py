@@ -1,8 +1,7 @@
 """`hf-lotus compare` as a user runs it, on a checkpoint and a data set in folders."""
 
 import json
-import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -95,11 +94,12 @@ def test_a_wrong_method_is_told_before_anything_is_loaded(compare, capsys):
     assert status == 2 and "Did you mean 'lotus'" in capsys.readouterr().err
 
 
-def test_the_example_compares_in_python(folders, tmp_path):
-    command = [sys.executable, EXAMPLE, "--model_name_or_path", folders / "model", "--dataset_name", folders / "data"]
+def test_the_example_compares_in_python(folders, tmp_path, monkeypatch, capsys):
+    command = [EXAMPLE, "--model_name_or_path", folders / "model", "--dataset_name", folders / "data"]
     command += ["--output_dir", tmp_path / "out", "--num_train_epochs", "1", "--use_cpu", "--disable_tqdm", "True"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "| salun (lotus)" in done.stdout and "**Bold**" in done.stdout
+    monkeypatch.setattr(sys, "argv", list(map(str, command)))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "| salun (lotus)" in printed and "**Bold**" in printed
     assert len(json.loads((tmp_path / "out" / "results.json").read_text())["models"]) == 12

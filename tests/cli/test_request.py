@@ -13,6 +13,7 @@ from hf_lotus.cli.main import main
 from hf_lotus.requests.queue import RequestQueue
 from tests.conftest import TINY_MODELS
 from tests.support.hub_server import Fault, HubServer
+from tests.support.warm import WarmCommands
 
 TRAINING = ["--model_name_or_path", "model", "--dataset_name", "data", "--num_train_epochs", "1", "--stop_margin", "2"]
 TRAINING += ["--use_cpu", "True", "--disable_tqdm", "True", "--learning_rate", "1e-3", "--save_strategy", "no"]
@@ -243,31 +244,6 @@ def test_one_run_at_a_time(owner, capsys):
     assert "Another run over requests is at work" in capsys.readouterr().err
 
 
-def test_killed_before_anything_it_does_a_run_ends_in_the_same_state(owner, tmp_path):
-    """No request is lost and none applied twice: weights, plans and figures are the same to the bit."""
-    add(owner, ["u3"], "first")
-    add(owner, ["u7"], "second")
-    Salt.read_or_create("requests/salt")
-    os.rename("requests", "given")
-    script = [sys.executable, "-m", "tests.support.kill_request_runs", "given", *TRAINING, "--save_strategy", "steps"]
-    script += ["--save_steps", "1", "--per_device_train_batch_size", "48"]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
-    ends = [json.loads(line) for line in done.stdout.splitlines()]
-    killed = {end["killed"] for end in ends}
-    assert {"training_step", "save optimizer.pt", "rmtree checkpoint-1", "rename model.part model"} <= killed
-    assert {f"replace {name}.json.part {name}.json" for name in ("plan", "measured", "done")} <= killed
-    assert len({end["state"] for end in ends}) == 1, [
-        end["killed"] for end in ends if end["state"] != ends[0]["state"]
-    ]
-
-
 def test_two_ranks_serve_as_one(owner, tmp_path):
     add(owner, ["u3"], "first")
     add(owner, ["nobody"], "unknown")
@@ -282,25 +258,34 @@ def test_two_ranks_serve_as_one(owner, tmp_path):
     assert json.loads((run.model / "results.json").read_text())["provenance"]["processes"] == 2
 
 
+@pytest.fixture(scope="module")
+def hub():
+    with HubServer() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def commands(hub, tmp_path_factory):
+    """In processes of their own: the client reads its settings when it is imported."""
+    root = tmp_path_factory.mktemp("client")
+    variables = {**os.environ, **hub.environment(root / "home"), "HF_DATASETS_CACHE": str(root / "cache")}
+    with WarmCommands(variables) as commands:
+        yield commands
+
+
 class TestWithAHub:
     @pytest.fixture
-    def hub(self):
-        with HubServer() as hub:
-            yield hub
+    def run(self, commands, owner, tmp_path):
+        """A function: what `hf-lotus request` prints, where it ends with the status."""
 
-    def command(self, hub, tmp_path, *words, status=0):
-        """In a process of its own: the client reads its settings when it is imported."""
-        environment = {**os.environ, **hub.environment(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-        environment["HF_DATASETS_CACHE"] = str(tmp_path / "cache")
-        command = [sys.executable, "-m", "hf_lotus.cli.main", "request", *map(str, words)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-        assert done.returncode == status, done.stderr[-3000:]
-        return done.stdout + done.stderr
-
-    def test_requests_arrive_through_a_private_repository_and_the_model_is_published(self, owner, hub, tmp_path):
         def run(*words, status=0):
-            return self.command(hub, tmp_path, *words, status=status)
+            done = commands.run(["request", *words], tmp_path)
+            assert done.returncode == status, done.stderr[-3000:]
+            return done.stdout + done.stderr
 
+        return run
+
+    def test_requests_arrive_through_a_private_repository_and_the_model_is_published(self, run, hub):
         inbox = ["--queue_repo", "me/requests"]
         user = ["add", *inbox, "--forget_column", "user_id", "--forget_values"]
         run(*user, "u3", "--id", "one")
@@ -319,8 +304,8 @@ class TestWithAHub:
         assert {"model.safetensors", "forget_set.json", "README.md"} <= names
         assert not {name for name in names if "salt" in name or "plan" in name or "measured" in name}
 
-    def test_a_public_repository_takes_no_request(self, owner, hub, tmp_path):
-        self.command(hub, tmp_path, "add", "--queue_repo", "me/open", "--forget_class", "1", "--id", "one")
+    def test_a_public_repository_takes_no_request(self, run, hub):
+        run("add", "--queue_repo", "me/open", "--forget_class", "1", "--id", "one")
         hub.repos["datasets", "me/open"].settings["visibility"] = "public"
-        told = self.command(hub, tmp_path, "add", "--queue_repo", "me/open", "--forget_class", "2", status=2)
+        told = run("add", "--queue_repo", "me/open", "--forget_class", "2", status=2)
         assert "me/open is public, and a request may name people" in told

@@ -2,10 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import evaluate
 import numpy as np
@@ -13,6 +9,8 @@ import pytest
 from accelerate import Accelerator
 
 from hf_lotus.publishing.spaces import metric_path
+from tests.support.metrics_on_ranks import main
+from tests.support.ranks import on_ranks
 
 LOADED = {
     "rf_jsd": ("rf_jsd", {}),
@@ -60,17 +58,7 @@ def in_one_process(case: str) -> dict:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("ranks")
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, "-m", "tests.support.metrics_on_ranks", str(folder)],
-        cwd=root,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_ranks(main, folder)
     return [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
 
 

@@ -5,6 +5,10 @@
 A script, as each attempt is a process of its own: forked from this one, which has imported all and done nothing.
 Prints a JSON line an attempt: what it was killed before, and a digest of the queue's state after the second run. What
 happens several times kills at its first and its last, or with --all each time.
+
+SIGKILL leaves the files as they are, and nothing else. So one run copies them before each thing that it does, and the
+second runs begin from these copies, in place of as many first runs. The first of each kind is killed in earnest; the
+names of the files that it leaves are printed beside those of the copy.
 """
 
 import contextlib
@@ -31,10 +35,10 @@ EVENTS += [(transformers.modeling_utils, "safe_save_file"), (UnlearningTrainer, 
 
 
 class Moments:
-    """Counts the moments of a process, and kills it at one of them."""
+    """Counts the moments of a process, kills it at one of them, or copies the folder that it works in at each."""
 
-    def __init__(self, fatal: int | None):
-        self.fatal, self.names = fatal, []
+    def __init__(self, fatal: int | None, copied: Path | None, into: Path):
+        self.fatal, self.copied, self.into, self.names = fatal, copied, into, []
         for where, name in EVENTS:
             setattr(where, name, self._watched(getattr(where, name), name))
 
@@ -43,18 +47,27 @@ class Moments:
             self.names.append(" ".join([name, *(Path(a).name for a in args[:2] if isinstance(a, str | Path))]))
             if len(self.names) - 1 == self.fatal:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.copied is not None:
+                shutil.copytree(self.copied, self.into / str(len(self.names) - 1))
             return function(*args, **kwargs)
 
         return call
 
 
-def attempt(folder: Path, argv: list[str], fatal: int | None) -> list[str] | None:
-    """Run in a process of its own; the moments that it passed, or None if it was killed."""
+def attempt(folder: Path, argv: list[str], fatal: int | None = None, into: Path | None = None) -> list[str] | None:
+    """Run in a process of its own; the moments that it passed, or None if it was killed.
+
+    Args:
+        folder: of the queue.
+        argv: options of `hf-lotus request run`.
+        fatal: the moment to be killed at.
+        into: a folder for copies of the queue, one of each moment.
+    """
     told = folder.with_suffix(".moments")
     told.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
-        moments = Moments(fatal)
+        moments = Moments(fatal, folder if into else None, into or folder)
         with contextlib.redirect_stdout(io.StringIO()):
             status = main(["request", "run", "--queue", str(folder), *argv])
         told.write_text(json.dumps(moments.names))
@@ -81,26 +94,42 @@ def state(folder: Path) -> str:
     return sha.hexdigest()
 
 
-def say(found: dict[str, str | None]) -> None:
+def say(found: dict[str, object]) -> None:
     """One attempt's line."""
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
 
 
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
 if __name__ == "__main__":
     every = sys.argv[1] == "--all"
     given, options = Path(sys.argv[1 + every]), sys.argv[2 + every :]
-    place = given.with_name("attempt")
-    for _ in range(2):  # the first also fills the cache of the data set, which is not what is tested
+    place, copies = given.with_name("attempt"), given.with_name("copies")
+
+    def begin(origin: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(given, place)
-        moments = attempt(place, options, None)
-    say({"killed": None, "state": state(place)})
+        shutil.copytree(origin, place)
+
+    begin(given)
+    attempt(place, options)  # fills the cache of the data set, which is not what is tested
+    begin(given)
+    moments = attempt(place, options, into=copies)
+    say({"killed": None, "state": state(place), "real": False})
+    kinds = set()
     for number, name in enumerate(moments):
-        if not every and name in moments[:number] and name in moments[number + 1 :]:
+        kind = name.split()[0]
+        told = {"killed": name, "real": kind not in kinds}
+        if told["real"]:
+            kinds.add(kind)
+            begin(given)
+            assert attempt(place, options, fatal=number) is None
+            told |= {"left": files(place), "copied": files(copies / str(number))}
+        elif not every and name in moments[:number] and name in moments[number + 1 :]:
             continue
-        shutil.rmtree(place)
-        shutil.copytree(given, place)
-        assert attempt(place, options, number) is None
-        attempt(place, options, None)
-        say({"killed": name, "state": state(place)})
+        else:
+            begin(copies / str(number))
+        attempt(place, options)
+        say(told | {"state": state(place)})

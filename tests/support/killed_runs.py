@@ -1,16 +1,14 @@
 """Runs in processes of their own, which are killed in the middle of a step, or of a checkpoint, and begun again.
 
-Each is forked by a server that has imported all this and has trained nothing: a fresh process within milliseconds.
+Each is a fresh process within milliseconds (`ranks`).
 Also a script, for torchrun: `-m tests.support.killed_runs JOB`, the job as JSON.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +19,7 @@ import torch.distributed
 from safetensors.torch import load_file, save_file
 
 from tests.support.every_method import EVERY_METHOD, SHORT_SCRUB, build, decisions, kept_scans, options_of
+from tests.support.ranks import started
 
 METHODS = {**EVERY_METHOD, "scrub_r": replace(SHORT_SCRUB, rewind=True)}
 ARGUMENTS = {"optim": "adamw_torch", "learning_rate": 1e-3, "weight_decay": 5e-4, "lr_scheduler_type": "cosine"}
@@ -103,33 +102,10 @@ def _die(trainer, where: str, within: int) -> None:
     trainer.compute_loss = computed
 
 
-def _rank(job: Job, rank: int, port: int) -> None:
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": job.ranks, "LOCAL_WORLD_SIZE": job.ranks}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-    os.environ.update({name: str(value) for name, value in place.items()})
-    work(job)
-
-
-def started(job: Job) -> list[multiprocessing.Process]:
-    """The job's processes, one a rank."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    if job.ranks == 1:
-        processes = [context.Process(target=work, args=(job,))]
-    else:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        processes = [context.Process(target=_rank, args=(job, rank, port)) for rank in range(job.ranks)]
-    for process in processes:
-        process.start()
-    return processes
-
-
 def run(*jobs: Job) -> list[list[int]]:
     """Run jobs beside each other, until they end or are killed; the ranks' exit codes, the last rank's first."""
     codes = []
-    for job, processes in [(job, started(job)) for job in jobs]:
+    for job, processes in [(job, started(work, job, ranks=job.ranks)) for job in jobs]:
         codes.append([])
         for process in reversed(processes):
             if job.die and codes[-1]:

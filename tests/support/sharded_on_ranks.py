@@ -1,4 +1,4 @@
-"""Run by torchrun on each rank: every method divided over two ranks, by FSDP2 or by DeepSpeed, and whole on each.
+"""Run on each rank: every method divided over two ranks, by FSDP2 or by DeepSpeed, and whole on each.
 
 accelerate divides nothing on a CPU and says nothing of it (it runs DDP). All that it looks at is the kind of device,
 so it is told of GPUs; the process group is gloo's, the tensors are on the CPU, and all else is as with GPUs.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import torch
@@ -158,7 +157,3 @@ def main(folder: Path, kind: str) -> None:
     if best.is_world_process_zero():
         (folder / "records.json").write_text(json.dumps(ranks.records))
     best.end()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])

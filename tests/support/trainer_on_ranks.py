@@ -1,9 +1,8 @@
-"""Run by torchrun on each rank: many small runs in one launch; each rank saves what the tests compare."""
+"""Run on each rank: many small runs in one launch; each rank saves what the tests compare."""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,7 +77,3 @@ def main(folder: Path) -> None:
         np.save(folder / "logits.npy", predictions["forget"].logits)
         (folder / "records.json").write_text(json.dumps(records))
     measured.end()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -6,9 +6,6 @@ DeepSpeed is no dependency of the tests: its part is skipped where it is not ins
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,9 +19,9 @@ from hf_lotus.methods import SSD, UNSIR, LoTUS, SalUn
 from hf_lotus.trainer.sharding import check_launch, check_sharding
 from tests.support.killed_runs import METHODS
 from tests.support.method_helpers import equal
-from tests.support.sharded_on_ranks import KINDS, REFUSED
+from tests.support.ranks import on_ranks
+from tests.support.sharded_on_ranks import KINDS, REFUSED, main
 
-ROOT = Path(__file__).parents[2]
 DIVISIBLE = sorted(METHODS.keys() - REFUSED)
 
 
@@ -37,14 +34,9 @@ def kind(request):
 
 @pytest.fixture(scope="module")
 def ranks(kind, tmp_path_factory):
-    """The folder that two ranks, launched once, have filled."""
+    """The folder that two ranks, started once, have filled."""
     folder = tmp_path_factory.mktemp("ranks")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [sys.executable, *launcher, "-m", "tests.support.sharded_on_ranks", str(folder), kind]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_ranks(main, folder, kind)
     return folder
 
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,20 +15,15 @@ from hf_lotus.evaluation.predictions import predict
 from hf_lotus.methods import SSD, SalUn
 from tests.support.every_method import EVERY_METHOD, NOISY, build, options_of
 from tests.support.method_helpers import equal
-from tests.support.trainer_on_ranks import BATCH
-
-ROOT = Path(__file__).parents[2]
+from tests.support.ranks import on_ranks
+from tests.support.trainer_on_ranks import BATCH, main
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    """The folder that two ranks, launched once, have filled."""
+    """The folder that two ranks, started once, have filled."""
     folder = tmp_path_factory.mktemp("ranks")
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [sys.executable, *launcher, "-m", "tests.support.trainer_on_ranks", str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
+    on_ranks(main, folder)
     return folder
 
 
