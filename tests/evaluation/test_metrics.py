@@ -19,7 +19,7 @@ from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.metrics import CONTROL, METRICS, NEEDS, RETRAIN, ZERO, Metric, member_rate_of, metrics_table
 from hf_lotus.evaluation.results import Controls, ModelResult
 from hf_lotus.evaluation.yardstick import Yardstick
-from hf_lotus.publishing.evidence import write_outputs
+from hf_lotus.publishing.evidence import write_evidence
 from hf_lotus.publishing.model_card import write_model_card
 from hf_lotus.publishing.record import RECORD
 from hf_lotus.publishing.remeasurement import _compare
@@ -348,6 +348,6 @@ def test_results_of_a_comparison_are_written_with_their_card(toy, tmp_path):
     class Held:
         yardstick = Yardstick(ORIGINAL, RETRAINED)
 
-    write_outputs(tmp_path, compared(), "a", UNLEARNED, Held())
+    write_evidence(tmp_path, compared(), "a", UNLEARNED, Held())
     assert "Confidence" in (tmp_path / "README.md").read_text()
     assert json.loads((tmp_path / "results.json").read_text())["models"][1]["confidence"] > 0
