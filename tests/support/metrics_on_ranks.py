@@ -1,4 +1,4 @@
-"""Run by `torchrun` in `tests/metrics/test_ranks.py`: each rank adds its uneven share, and all compute together."""
+"""Run by `torchrun` in test_metrics_ranks.py: each rank adds its uneven share, and all compute together."""
 
 import json
 import sys
