@@ -32,8 +32,8 @@ def write_private(path: str | Path, text: str, *, new: bool = False) -> None:
     _write(handle, unfinished, path, text, place=os.link if new else os.replace, durable=True)
 
 
-def write_whole(path: str | Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
+def write_whole(path: str | Path, text: str | bytes) -> None:
+    """Write a file of text or bytes that appears whole or not at all."""
     path = Path(path)
     unfinished = path.with_name(path.name + ".part")
     handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -44,14 +44,14 @@ def _write(
     handle: int,
     unfinished: str | Path,
     path: Path,
-    text: str,
+    text: str | bytes,
     *,
     place: Callable[[str | Path, Path], None],
     durable: bool,
 ) -> None:
     """Write through `handle` into the file `unfinished`, and put that in the place of `path`."""
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "wb") if isinstance(text, bytes) else os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             if durable:
                 file.flush()

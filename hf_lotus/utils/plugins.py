@@ -39,7 +39,6 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __init__(self, what: str, group: str, own: Mapping[str, T], check: Callable[[str, T], None]):
         self.what, self.group, self.own, self.check = what, group, dict(own), check
-        self._loaded: dict[EntryPoint, T] = {}
 
     def __iter__(self) -> Iterator[str]:
         yield from self.own
@@ -82,18 +81,16 @@ class Registry(Mapping[str, T], Generic[T]):
         return found
 
     def _load(self, entry: EntryPoint) -> T:
-        if entry not in self._loaded:
-            told = f"The {self.what} {entry.name!r} of {_owner(entry)} ({entry.value})"
-            try:
-                thing = entry.load()
-            except Exception as error:  # a stranger's module may raise anything
-                raise PluginError(f"{told} cannot be loaded: {type(error).__name__}: {error}") from error
-            try:
-                self.check(entry.name, thing)
-            except (TypeError, ValueError) as error:
-                raise PluginError(f"{told} cannot be used: {error}") from error
-            self._loaded[entry] = thing
-        return self._loaded[entry]
+        told = f"The {self.what} {entry.name!r} of {_owner(entry)} ({entry.value})"
+        try:
+            thing = entry.load()
+        except Exception as error:  # a stranger's module may raise anything
+            raise PluginError(f"{told} cannot be loaded: {type(error).__name__}: {error}") from error
+        try:
+            self.check(entry.name, thing)
+        except (TypeError, ValueError) as error:
+            raise PluginError(f"{told} cannot be used: {error}") from error
+        return thing
 
 
 @lru_cache(maxsize=8)

@@ -65,7 +65,6 @@ def installed(tmp_path, monkeypatch):
         write_distribution(folder, "toy-metrics", GROUP, {name: value}, {"toy_metric": source})
         monkeypatch.syspath_prepend(str(folder))
         monkeypatch.delitem(sys.modules, "toy_metric", raising=False)
-        monkeypatch.setattr(METRICS, "_loaded", {})
 
     return install
 

@@ -62,6 +62,11 @@ def test_a_file_appears_whole_in_place_of_the_last_one(tmp_path, write):
     assert path.read_bytes() == b"new\n" and os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_bytes_are_written_as_they_are(tmp_path):
+    write_whole(tmp_path / "a.bin", b"\xff\r\n\x00")
+    assert (tmp_path / "a.bin").read_bytes() == b"\xff\r\n\x00" and os.listdir(tmp_path) == ["a.bin"]
+
+
 def test_a_new_private_file_replaces_none(tmp_path):
     write_private(tmp_path / "deep" / "a.txt", "first", new=True)
     with pytest.raises(FileExistsError):
