@@ -32,6 +32,15 @@ NOT_RUN = {
     "make demo": "trains four models: a minute or two; its target must exist",
     "make test": "runs this test; its target must exist",
     "make quality": "a check of the style, which CI makes; its target must exist",
+    "make types": "likewise of the types",
+    "make house": "test_layering.py draws it; its target must exist",
+    "pip install 'hf-lotus[signing]'": "from a registry, which these tests do not ask",
+    "pip install 'hf-lotus[bom]'": "likewise",
+    "model_signing verify key unlearned --signature unlearned/model.sig --public_key owner.pem.pub": "another program: "
+    "test_signing.py runs it",
+    "hf-lotus lineage your-name/resnet-photos": "that id is a folder here: test_lineage.py asks a Hub",
+    "hf-lotus prove MODEL --image PICTURE --label 3 --salt_file SALT --output proof.json": "test_prove.py runs it",
+    "hf-lotus prove MODEL --check proof.json": "test_prove.py runs it",
     "make docs": "test_the_site_is_built, where mkdocs is installed; its target must exist",
     "make benchmark": "measures for minutes, with nothing else on the machine; its target must exist",
 }
@@ -55,12 +64,15 @@ PRINTS = {
     "--image": "the forget set",
     "--original_model": "ok      lotus: rf jsd",
     "verify": "the figures, measured again: needs",
+    "sign": "files are signed",
+    "--key": "the signature",
+    "bom": "bom.cdx.json",
     "request add": "Request ticket-118",
     "request list": "| ticket-118",
     "request run": "What was to be kept, by each model",
 }
 # Command → the one that must have been run before it.
-BEFORE = {"evaluate": "unlearn", "push": "unlearn", "verify": "push"}
+BEFORE = {"evaluate": "unlearn", "push": "unlearn", "sign": "unlearn", "bom": "unlearn", "verify": "push"}
 
 
 def blocks(page, *languages):

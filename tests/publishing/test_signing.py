@@ -403,3 +403,16 @@ def test_the_command(unsigned, tmp_path, capsys, monkeypatch):
     assert b"ENCRYPTED" in (tmp_path / "fresh").read_bytes()
     assert not failed(unsigned, "fresh.pub")
     assert main(["sign", str(unsigned), "--key", str(tmp_path / "absent")]) == 2
+
+
+@needs_signing
+def test_verify_says_whose_it_is(unsigned, tmp_path, capsys):
+    assert main(["verify", str(unsigned)]) == 0
+    assert "UNSIGNED" in capsys.readouterr().out
+    assert main(["sign", str(unsigned), "--key", str(tmp_path / "fresh"), "--new_key"]) == 0
+    assert main(["verify", str(unsigned), "--key", str(tmp_path / "fresh.pub")]) == 0
+    assert "UNSIGNED" not in capsys.readouterr().out
+    with (unsigned / "config.json").open("a") as file:
+        file.write("\n")
+    assert main(["verify", str(unsigned), "--key", str(tmp_path / "fresh.pub")]) == 1
+    assert "FAILED  the signature" in capsys.readouterr().out
