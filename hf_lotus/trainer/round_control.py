@@ -43,6 +43,11 @@ class RoundControl(TrainerCallback):
         """The pass of the optimizer step that is being made."""
         return self._pass_at(self.trainer.state.global_step)[0]
 
+    @property
+    def ends_pass(self) -> bool:
+        """Whether the optimizer step that is being made is the last of its pass."""
+        return self._pass_at(self.trainer.state.global_step)[1]
+
     def _pass_at(self, step: int) -> tuple[Pass, bool]:
         return self.trainer.sampler.pass_at(self.index, step - self.first_step)
 

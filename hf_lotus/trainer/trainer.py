@@ -261,6 +261,11 @@ class UnlearningTrainer(RoundTrainer):
     def _teacher_logits(self, batch: Batch) -> Tensor:
         return self._teacher.logits(batch.inputs, batch.positions, self.accelerator.autocast())
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
+        if grad_norm is None and self.args.logging_strategy != "steps" and not self._rounds.ends_pass:
+            return None
+        return super()._get_grad_norm(model, grad_norm)
+
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """As in `Trainer`; a loss is logged with the name of its pass, where the round has several."""
         if "loss" in logs and self._rounds.last_pass.name:
