@@ -3,13 +3,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test coverage quality types style benchmark house clean
+.PHONY: demo test test-oldest coverage quality types style docs benchmark house clean
+
+# What holds the trainer to transformers' own, by which the oldest release that is allowed is told from a newer one.
+OLDEST := .venv-oldest
+SEAM := seam trainer trainer_resume trainer_rounds
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
 	touch $(READY)
+
+$(DOCS_READY): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	touch $(DOCS_READY)
 
 demo: $(READY)  ## train, unlearn, retrain and compare two small models on scikit-learn's digits
 	$(BIN)/hf-lotus demo
@@ -19,6 +28,14 @@ test: $(READY)  ## the whole suite, in two processes
 
 coverage: $(READY)  ## the suite, and the lines and branches that no test reaches; what runs in started processes counts not
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing
+
+$(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[test]"
+	touch $@
+
+test-oldest: $(OLDEST)/.ready  ## the trainer's tests with the oldest transformers that is allowed
+	$(OLDEST)/bin/python -m pytest tests/test_layering.py $(SEAM:%=tests/trainer/test_%.py)
 
 quality: $(READY)  ## what CI asks of the style
 	$(BIN)/ruff check .
@@ -31,6 +48,9 @@ style: $(READY)  ## put the style right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(DOCS_READY)  ## the pages of docs/ and the API reference, as a site in site/
+	$(BIN)/mkdocs build
+
 benchmark: $(READY)  ## speed and cost of a run and of an evaluation, against a plain loop and against their limits
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/cost_curve.py
@@ -40,4 +60,4 @@ house: $(READY)  ## a picture of the rooms of the package and of what imports wh
 	$(BIN)/python -m tests.support.imports docs/house.svg
 
 clean:
-	rm -rf $(VENV) demo_output
+	rm -rf $(VENV) $(OLDEST) demo_output site

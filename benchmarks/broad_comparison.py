@@ -38,10 +38,11 @@ from hf_lotus import (
     SalUn,
     UnlearningArguments,
 )
-from hf_lotus.cli.demo import load_parts, small_resnet, small_vit
 from hf_lotus.data.columns import find_label_column, read_labels
+from hf_lotus.data.digits import load_digits
 from hf_lotus.data.images import ReadyImages
 from hf_lotus.data.splits import stratified_rows
+from hf_lotus.models.small import small_resnet, small_vit
 
 SIZE, SEEDS = 32, (0, 1, 2)
 DATA, MODELS = ("cifar10", "digits"), ("resnet", "vit")
@@ -81,7 +82,7 @@ class Parts:
 def load(name: str, cifar10: str, seed: int) -> Parts:
     """5,000 + 2,000 + 2,000 images of CIFAR-10, drawn by class; or all the digits, in halves and quarters."""
     if name == "digits":
-        digits = load_parts(seed)
+        digits = load_digits(seed)
         return Parts(digits.train, digits.unseen, digits.test)
     data = load_dataset(cifar10)
     train, test = (data[split] for split in ("train", "test"))

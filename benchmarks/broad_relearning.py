@@ -177,8 +177,11 @@ def write(done: Sequence[Mapping[str, object]], output: Path) -> None:
     groups = by_model(done)
     tables = "\n\n".join(f"## {name}, means of {len(seeds)}\n\n{table(seeds)}" for name, seeds in groups.items())
     about = (
+        "# Relearning and calibration\n\n"
         f"Forget accuracy while only the retain set is trained on (SGD, rate {RATE}, momentum 0.9, batches of {BATCH})"
-        ", and rounds until half of what retraining takes away is back."
+        ", and rounds until half of what retraining takes away is back. NLL and ECE: log loss and expected "
+        "calibration error on test data. The figures of every seed are in "
+        "[broad_relearning.json](broad_relearning.json)."
     )
     output.with_suffix(".md").write_text(f"{about}\n\n{tables}\n", encoding="utf-8")
     draw(groups, output.with_suffix(".png"))

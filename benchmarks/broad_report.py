@@ -81,25 +81,25 @@ def choose(result: UnlearningResult) -> dict[str, ModelResult]:
 
 
 def cell_table(chosen: Chosen, metric: str, decimals: int) -> str:
-    """One row a cell, one column a method; the best in bold, the second best in italics."""
+    """One row a cell, one column a method, means over seeds; the best in bold, the second best in italics."""
     names = [name for name in METHODS if name != RETRAIN]
     rows = []
     for cell, seeds in chosen.items():
-        values = {name: [getattr(seed[name], metric) for seed in seeds] for name in names}
-        order = sorted(names, key=lambda name: mean(values[name]))
+        values = {name: mean(getattr(seed[name], metric) for seed in seeds) for name in names}
+        order = sorted(names, key=values.get)
         marks = {order[0]: "**", order[1]: "*"}
         rows.append([" · ".join(cell), *(
-            f"{marks.get(name, '')}{figure_text(values[name], decimals)}{marks.get(name, '')}" for name in names
+            f"{marks.get(name, '')}{values[name]:.{decimals}f}{marks.get(name, '')}" for name in names
         )])  # fmt: skip
     return markdown_table(["Cell", *names], rows)
 
 
 def plain_table(chosen: Chosen, metric: str, decimals: int) -> str:
-    """One row a cell, one column a method, retraining too; nothing marked, as less is not better."""
+    """One row a cell, one column a method, retraining too, means over seeds; nothing marked: less is not better."""
     rows = [
         [
             " · ".join(cell),
-            *(figure_text([getattr(seed[name], metric) for seed in seeds], decimals) for name in METHODS),
+            *(f"{mean(getattr(seed[name], metric) for seed in seeds):.{decimals}f}" for name in METHODS),
         ]
         for cell, seeds in chosen.items()
     ]
@@ -115,20 +115,32 @@ def overall_table(chosen: Chosen, results: Results) -> str:
         for seeds in chosen.values()
     ]
     rows = []
-    for name in METHODS:
-        row = [name, *(_overall(runs, name, metric, decimals) for metric, (_, decimals) in SHOWN.items())]
+    for row in metric_rows(chosen, results, ("avg_gap", "jsd")):
+        name, placed = row[0], ["–"] * 3
         if name in COMPETING:
             nearer = sum(_gap(run[name]) < _gap(run[OWN]) for run in runs)
-            row += [f"{ranks[COMPETING.index(name)]:.1f}", f"{best.count(name)} of {len(chosen)}"]
-            row += ["–" if name == OWN else f"{nearer} of {len(runs)}"]
-        rows.append(row + ["–"] * (len(SHOWN) + 4 - len(row)))
+            placed = [f"{ranks[COMPETING.index(name)]:.1f}", f"{best.count(name)} of {len(chosen)}"]
+            placed += ["–" if name == OWN else f"{nearer} of {len(runs)}"]
+        rows.append([*row, *placed])
+    return markdown_table(["Method", "Avg Gap", "JSD", "Mean rank", "Least Avg Gap", f"Nearer than {OWN}"], rows)
+
+
+def metric_rows(chosen: Chosen, results: Results, metrics: Sequence[str]) -> list[list[str]]:
+    """A row a method, its name and its mean of each metric over all cells and seeds; then what unseen data reads."""
+    runs = list(chain(*chosen.values()))
+    rows = [[name, *(_overall(runs, name, metric, SHOWN[metric][1]) for metric in metrics)] for name in METHODS]
     controls = [result.controls for result in chain(*results.values())]
     reference = {metric: mean(getattr(c, field) for c in controls) for metric, field in REFERENCES.items()}
     rows.append([REFERENCE_ROW, *(
-        f"{reference[metric]:.{decimals}f}" if metric in reference else "–" for metric, (_, decimals) in SHOWN.items()
-    ), "–", "–", "–"])  # fmt: skip
-    heads = [f"{head} off by" if metric in FROM_RETRAIN else head for metric, (head, _) in SHOWN.items()]
-    return markdown_table(["Method", *heads, "Mean rank", "Least Avg Gap", f"Nearer than {OWN}"], rows)
+        f"{reference[metric]:.{SHOWN[metric][1]}f}" if metric in reference else "–" for metric in metrics
+    )])  # fmt: skip
+    return rows
+
+
+def metric_table(chosen: Chosen, results: Results, metrics: Sequence[str]) -> str:
+    """Those rows as a table."""
+    heads = [f"{SHOWN[metric][0]} off by" if metric in FROM_RETRAIN else SHOWN[metric][0] for metric in metrics]
+    return markdown_table(["Method", *heads], metric_rows(chosen, results, metrics))
 
 
 def _gap(model: ModelResult) -> float:
@@ -181,9 +193,8 @@ def choice_table(chosen: Chosen, results: Results) -> str:
     return markdown_table(["Method", "Chosen", "Best of the four", f"Chosen less {OWN}'s", "95 % interval"], rows)
 
 
-def correlations(chosen: Chosen) -> list[list[str]]:
-    """Spearman's correlation over the methods, the no-op included: a row a pair, over all cells, then by group."""
-    parts = {"all": chosen, **groups(chosen)}
+def correlations(parts: Mapping[str, Chosen]) -> list[list[str]]:
+    """Spearman's correlation over the methods, the no-op included: a row a pair, a column a part of the cells."""
     return [
         [name, *(figure_text(_ranked_alike(part, *pair), 2) for part in parts.values())]
         for name, pair in PAIRS.items()
@@ -244,15 +255,23 @@ def document(result: UnlearningResult, chosen: Mapping[str, ModelResult]) -> dic
 def sections(chosen: Chosen, results: Results) -> list[str]:
     """The parts of the Markdown file."""
     seeds = " or ".join(map(str, sorted({len(found) for found in chosen.values()})))
+    parts = groups(chosen)
+    by_model = [name for name in parts if " · " in name]
+    by_forget_set = [name for name in parts if name not in by_model]
     return [
+        "# The broad comparison",
         f"{len(chosen)} cells (data set · model · forget set), {seeds} seeds each, every hyper-parameter chosen by "
-        "the least retrain-free gap among four configurations of each method.",
+        "the least retrain-free gap among four configurations of each method. The figures of every seed are in "
+        "[broad_comparison.json](broad_comparison.json).",
         "## Over all cells",
-        "Accuracies and member rate: mean distance from the retrained model's. Seconds: median. Rank: by Avg Gap "
-        f"among the {len(COMPETING)} that compete; beside it, in how many cells a method is the nearest to "
-        f"retraining, and in how many runs nearer than {OWN}. The reference is JSD's floor (two trainings differ "
-        "by that much on data that neither has seen) and RF-JSD's null.",
+        f"Rank: by Avg Gap among the {len(COMPETING)} that compete; beside it, in how many cells a method is the "
+        f"nearest to retraining, and in how many runs nearer than {OWN}. The reference is JSD's floor: two trainings "
+        "differ by that much on data that neither has seen.",
         overall_table(chosen, results),
+        "How far accuracies and member rate are from the retrained model's, on average; seconds: median.",
+        metric_table(chosen, results, [*FROM_RETRAIN, "seconds"]),
+        "What is measured without a retrained model. RF gap: the retrain-free gap. The reference is RF-JSD's null.",
+        metric_table(chosen, results, ["rf_jsd", "rf_jsd_z", "retrain_free_gap"]),
         "## Avg Gap by data set and model, and by forget set",
         group_table(chosen),
         "## What the choice costs",
@@ -260,6 +279,7 @@ def sections(chosen: Chosen, results: Results) -> list[str]:
         f"know. Then each method against {OWN}: the mean difference and its interval, by bootstrap over the runs.",
         choice_table(chosen, results),
         "## Avg Gap by cell",
+        "Here and below, means over the seeds.",
         cell_table(chosen, "avg_gap", 4),
         "## JSD by cell",
         cell_table(chosen, "jsd", 4),
@@ -272,7 +292,8 @@ def sections(chosen: Chosen, results: Results) -> list[str]:
         plain_table(chosen, "mia_member_rate", 3),
         "## How well retrain-free figures rank the methods",
         "Spearman's correlation over the methods and the original, mean ± deviation over cells and seeds.",
-        markdown_table(["Pair", "all", *groups(chosen)], correlations(chosen)),
+        markdown_table(["Pair", "all", *by_model], correlations({"all": chosen, **{n: parts[n] for n in by_model}})),
+        markdown_table(["Pair", *by_forget_set], correlations({name: parts[name] for name in by_forget_set})),
     ]
 
 

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from hf_lotus import ForgetRetainSplit, LoTUS, UnlearningArguments, UnlearningTrainer
-from hf_lotus.cli.demo import load_parts
+from hf_lotus.data.digits import load_digits
 
 SHARED = Path(__file__).parents[2] / "shared"
 ALPHA, RATE, BATCH = 2.0, 1e-4, 128
@@ -74,7 +74,7 @@ def _cifar10() -> tuple[nn.Module, object, Dataset, Dataset]:
         data = load_dataset(str(SHARED / "data" / "cifar10"))
         model = AutoModelForImageClassification.from_pretrained(checkpoint)
         return model, AutoImageProcessor.from_pretrained(checkpoint, backend="pil"), data["train"], data["test"]
-    parts = load_parts(seed=0)
+    parts = load_digits(seed=0)
     config = ResNetConfig(
         embedding_size=32, hidden_sizes=[32, 64, 128, 256], depths=[2] * 4, layer_type="basic", num_labels=10
     )

@@ -60,11 +60,10 @@ TINY_MODELS = {
     ),
 }  # fmt: skip
 
-# The files that take longest, the longest first: two workers take whole files in this order, so neither is left with a
-# long one at the end. A file that is not named here comes after them.
+# The files that take longest, the longest first: of two workers, each of which takes whole files in this order,
+# neither is left with a long one at the end. A file that is not named here comes after them.
 LONGEST = [
     "requests/test_killed_service.py",
-    "test_readme.py",
     "test_docs.py",
     "trainer/test_killed_runs.py",
     "trainer/test_trainer_resume.py",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import gc
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate import PartialState
@@ -20,7 +18,6 @@ from torch.utils.data import Dataset
 from transformers.trainer_utils import SaveStrategy
 from transformers.utils import logging
 
-from hf_lotus.data.batches import read_dataset_labels
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.evaluation.provenance import provenance
 from hf_lotus.evaluation.results import CONTROL_ROWS, ORIGINAL, RETRAIN, ModelResult, UnlearningResult
@@ -28,6 +25,7 @@ from hf_lotus.evaluation.row_details import row_details
 from hf_lotus.methods import Retrain, UnlearningMethod, describe
 from hf_lotus.publishing.digests import weights_digest
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.fingerprint import identity_digest
 from hf_lotus.trainer.trainer import UnlearningTrainer
 from hf_lotus.utils.files import write_whole
 
@@ -35,7 +33,7 @@ logger = logging.get_logger(__name__)
 
 _MEASURED = "measured.json"
 # Counts up when a kept row holds something else than before: older ones are then measured anew.
-_ROW_VERSION = 2
+_ROW_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -118,10 +116,10 @@ class Comparison:
         evaluator = None
         rows, details = {}, {}
         for name, contender in others.items():
-            trainer = self._trainer(name, contender, self.retrain_model)
             # The original's and the retrained model's predictions are made once for all.
-            evaluator = trainer.evaluator = evaluator or trainer.evaluator
-            rows[name], details[name] = self._measured(name, contender, trainer, retrained)
+            trainer = self._trainer(name, contender, retrain_model=self.retrain_model, evaluator=evaluator)
+            evaluator = trainer.evaluator
+            rows[name], details[name] = self._measured(name, trainer, retrained)
             self.on_measured(rows[name])
             trainer.accelerator.free_memory()
             del trainer
@@ -144,7 +142,7 @@ class Comparison:
         """Where the teacher's logits are kept for all methods, until there is no other to come."""
         return os.path.join(self.args.output_dir, "teacher_logits")
 
-    def _trainer(self, name: str, contender: Contender, retrain_model: nn.Module | None = None) -> UnlearningTrainer:
+    def _trainer(self, name: str, contender: Contender, **measuring: object) -> UnlearningTrainer:
         folder, shared = os.path.join(self.args.output_dir, name), self.args.teacher_logits_dir or self._logits
         arguments = {"output_dir": folder, "teacher_logits_dir": shared, "save_strategy": SaveStrategy.NO}
         args = self.args.changed(**contender.arguments, **arguments)
@@ -156,15 +154,15 @@ class Comparison:
             retain_dataset=self.splits["retain"],
             unseen_dataset=self.splits["unseen"],
             eval_dataset=self.splits["test"],
-            retrain_model=retrain_model,
+            **measuring,
             **self.options,
         )
 
     def _measured(
-        self, name: str, contender: Contender, trainer: UnlearningTrainer, retrained: str | None
+        self, name: str, trainer: UnlearningTrainer, retrained: str | None
     ) -> tuple[ModelResult, dict[str, object]]:
         path = Path(trainer.args.output_dir) / _MEASURED
-        key = self._key(contender, trainer, retrained)
+        key = _key(trainer, retrained)
         if (kept := _kept(path, key)) is not None:
             return ModelResult(**{**kept["measured"], "name": name}), kept["details"]
         trainer.train()
@@ -172,14 +170,14 @@ class Comparison:
         measured = yardstick.measure(name, predictions, trainer.unlearning_seconds)
         details = row_details(yardstick, predictions, trainer.state.log_history)
         if trainer.is_world_process_zero():
-            _keep(path, key, {"measured": asdict(measured), "details": details})
+            _keep(path, key, {"measured": measured.to_dict(), "details": details})
         return measured, details
 
     def _retrain(self, contender: Contender) -> float:
         """Train the model to measure gaps from, or take the one that was trained before; return its seconds."""
         trainer = self._trainer(RETRAIN, contender)
         path = Path(trainer.args.output_dir) / _MEASURED
-        key = self._key(contender, trainer)
+        key = _key(trainer)
         kept = _kept(path, key)
         if kept is None:
             trainer.train()
@@ -192,24 +190,10 @@ class Comparison:
         self.retrain_model = trainer.run.student  # its own copy already
         return kept["seconds"]
 
-    def _key(self, contender: Contender, trainer: UnlearningTrainer, retrained: str | None = None) -> str:
-        """A digest of all that determines a row: models, data, method, arguments."""
-        skipped = ("output_dir", "teacher_logits_dir", "disable_tqdm", "report_to", "run_name", "local_rank")
-        skipped += ("hub_token",)
-        arguments = {name: value for name, value in trainer.args.to_dict().items() if name not in skipped}
-        described = [_ROW_VERSION, describe(contender.method), arguments, self._given, retrained]
-        return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
 
-    @cached_property
-    def _given(self) -> str:
-        """A digest of the model and the data, which are every row's."""
-        digest = hashlib.sha256(weights_digest(self.model).encode())
-        for dataset in self.splits.values():
-            if dataset is not None:
-                digest.update(read_dataset_labels(dataset).numpy().tobytes())
-                fingerprint = getattr(getattr(dataset, "images", dataset), "_fingerprint", "")
-                digest.update(str(fingerprint).encode())
-        return digest.hexdigest()
+def _key(trainer: UnlearningTrainer, retrained: str | None = None) -> str:
+    """A digest of all that determines a row: the run, the sets it is measured on, and the model gaps are from."""
+    return identity_digest(trainer.checkpoints.identify(ended=True), _ROW_VERSION, retrained)
 
 
 def _kept(path: Path, key: str) -> dict | None:

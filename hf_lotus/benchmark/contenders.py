@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-import types
+import typing
 from collections.abc import Mapping
+from dataclasses import fields
 
-from transformers import HfArgumentParser
-
-from hf_lotus.methods import UnlearningMethod
-from hf_lotus.methods.options import INNER, MethodFlags
+from hf_lotus.benchmark.comparison import Contender
+from hf_lotus.evaluation.results import RETRAIN, ModelResult
+from hf_lotus.methods import METHODS, UnlearningMethod
+from hf_lotus.methods.options import INNER, MethodFields
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.utils.text import nearest
+from hf_lotus.utils.values import convert
+
+# In place of names: every row of the recipe, or every method where there is none.
+ALL = "all"
+
+
+def choose(wanted: list[str], recipe: Mapping[str, object], has_retrain: bool) -> dict[str, Contender]:
+    """The rows of the comparison.
+
+    Args:
+        wanted: row names, or "all".
+        recipe: row name → options, from the file.
+        has_retrain: whether a retrained model is given, so that none is to be trained.
+
+    Raises:
+        ValueError: for a name that is neither a row of the recipe nor a method.
+    """
+    known = {**{name: None for name in METHODS}, **recipe}
+    names = wanted
+    if ALL in wanted:
+        names = list(recipe or METHODS)
+        if has_retrain:
+            names = [name for name in names if (recipe.get(name) or {}).get("method", name) != RETRAIN]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"There is no method {name!r}. {nearest(name, [ALL, *known])}")
+    return {name: Contender(*read_entry(name, known[name])) for name in names}
 
 
 def read_entry(label: str, options: Mapping[str, object]) -> tuple[UnlearningMethod, dict[str, object]]:
@@ -24,18 +52,37 @@ def read_entry(label: str, options: Mapping[str, object]) -> tuple[UnlearningMet
         the method, and training argument → value.
 
     Raises:
-        ValueError: for a name that is neither a field of the method nor a training argument.
+        ValueError: for a name that is neither a field of the method nor a training argument, or a value that
+            is not of its type.
     """
     options = dict(options or {})
-    flags = MethodFlags(str(options.pop("method", label)), options.pop(INNER, None))
-    parser = HfArgumentParser([flags.dataclass, UnlearningArguments], allow_abbrev=False)
-    actions = {action.dest: action for action in parser._actions if action.dest != "help"}
-    argv = []
+    method = MethodFields(str(options.pop("method", label)), options.pop(INNER, None))
+    hints, trained = method.hints(), typing.get_type_hints(UnlearningArguments)
+    known = {f.name: trained[f.name] for f in fields(UnlearningArguments) if f.init}
+    if both := hints.keys() & known.keys():
+        raise ValueError(f"{label}: the method has {', '.join(sorted(both))}, which a training argument is called.")
+    given: dict[str, object] = {}
+    arguments: dict[str, object] = {}
     for name, value in options.items():
-        if name not in actions:
-            raise ValueError(f"{label} has the option {name!r}, which does not exist. {nearest(name, list(actions))}")
-        values = value if isinstance(value, (list, tuple)) else [value]
-        argv += [f"--{name}", *map(str, values)]
-    values = vars(parser.parse_args(argv))
-    method = flags.build(types.SimpleNamespace(**values))
-    return method, {name: values[name] for name in options if name not in {*flags.own, *flags.within}}
+        if name in hints:
+            given[name] = value
+        elif name in known:
+            arguments[name] = _argument(label, name, value, known[name])
+        else:
+            near = nearest(name, [*hints, *known])
+            raise ValueError(f"{label} has the option {name!r}, which does not exist. {near}")
+    return method.build(given), arguments
+
+
+def _argument(label: str, name: str, value: object, hint: object) -> object:
+    try:
+        return convert(value, hint)
+    except ValueError as error:
+        raise ValueError(f"{name} of {label}: {error}.") from error
+
+
+def progress_line(seed: int, row: ModelResult) -> str:
+    """A row as it is told while others are still to be measured."""
+    figures = {"forget": row.forget_accuracy, "retain": row.retain_accuracy, "Avg Gap": row.avg_gap}
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
+    return f"seed {seed} · {row.name}: {shown}, {row.seconds:.1f} s"

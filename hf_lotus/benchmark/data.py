@@ -77,7 +77,7 @@ def _first_rows(train: Dataset, recipe: Recipe) -> ForgetRetainSplit:
     if count >= len(train):
         raise ValueError(
             f"The recipe forgets the first {count} rows of train, which has {len(train)}: is it the whole data set? A "
-            "part of one is asked for by --max_train_rows."
+            "part of one is asked for by max_train_rows."
         )
     return ForgetRetainSplit(train, np.arange(count), selector={"by": "first rows", "first": count})
 
@@ -93,7 +93,7 @@ def _per_class(train: Dataset, recipe: Recipe, seed: int, label_column: str, pap
         if len(rows) < wanted and recipe.max_train_rows is None:
             raise ValueError(
                 f"A class has {len(rows)} rows in train, and the recipe asks for {wanted}. A part of a data set is "
-                "asked for by --max_train_rows."
+                "asked for by max_train_rows."
             )
         # Of a class that was reduced, the same share.
         count = forget if len(rows) >= wanted else max(1, round(len(rows) * forget / wanted))
@@ -120,9 +120,7 @@ def class_names(dataset: Dataset, label_column: str | None) -> list[str]:
 
 def require_split(data: LoadedData, name: str) -> Dataset:
     """The unseen or the test set of a run; `ValueError` where the data set has none."""
-    parts = {"unseen": data.unseen, "test": data.test}
-    if (part := parts[name]) is None:
-        raise ValueError(
-            f"The data set has no {name} part, and a benchmark measures on it. {nearest(name, list(parts))}"
-        )
+    if (part := data.sets[name]) is None:
+        there = [other for other, found in data.sets.items() if found is not None]
+        raise ValueError(f"The data set has no {name} part, and a benchmark measures on it. {nearest(name, there)}")
     return part

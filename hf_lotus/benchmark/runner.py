@@ -12,12 +12,12 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from hf_lotus.benchmark.comparison import Comparison, Contender
-from hf_lotus.benchmark.contenders import read_entry
+from hf_lotus.benchmark.contenders import progress_line, read_entry
 from hf_lotus.benchmark.data import class_names, load_benchmark_data, require_split
 from hf_lotus.benchmark.models import image_processor, initial_model
 from hf_lotus.benchmark.recipe import Recipe
 from hf_lotus.data.loading import LoadedData
-from hf_lotus.evaluation.results import RETRAIN, ModelResult, UnlearningResult
+from hf_lotus.evaluation.results import RETRAIN, UnlearningResult
 from hf_lotus.methods import Task
 from hf_lotus.models.loading import load_model
 from hf_lotus.trainer.arguments import UnlearningArguments
@@ -81,8 +81,8 @@ class Benchmark:
         fixed = self.paper_protocol or self.recipe.is_class_wise or "first" in self.recipe.forget
         if self.retrain_model and len(seeds) > 1 and not fixed:
             raise ValueError(
-                f"--retrain_model is a model trained without one forget set, and each of the {len(seeds)} seeds has "
-                "its own. Give one seed by --seeds, or --paper_protocol, or let the models be trained."
+                f"retrain_model is a model trained without one forget set, and each of the {len(seeds)} seeds has its "
+                "own. Give one seed, or paper_protocol, or let the models be trained."
             )
         return [self._run_seed(seed, contenders) for seed in seeds]
 
@@ -102,7 +102,7 @@ class Benchmark:
             eval_dataset=require_split(data, "test"),
             retrain_model=retrained and retrained.model,
             processing_class=processor,
-            on_measured=lambda row: self._tell(seed, row),
+            on_measured=lambda row: self.say(progress_line(seed, row)),
             **columns,
         )
         about = {"recipe": self.recipe.settings(), "title": self.recipe.title, "protocol": self.protocol}
@@ -113,11 +113,6 @@ class Benchmark:
             result = replace(result, models=tuple(rows))
         result.to_json(folder / "results.json")
         return result
-
-    def _tell(self, seed: int, row: ModelResult) -> None:
-        figures = {"forget": row.forget_accuracy, "retain": row.retain_accuracy, "Avg Gap": row.avg_gap}
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
-        self.say(f"seed {seed} · {row.name}: {shown}, {row.seconds:.1f} s")
 
     def _models(
         self, data: LoadedData, processor: object, seed: int, columns: Mapping[str, str | None]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from hf_lotus.benchmark.contenders import ALL, choose
 from hf_lotus.benchmark.recipe import Recipe, load_recipe, recipe_names
 from hf_lotus.benchmark.runner import Benchmark
-from hf_lotus.cli.compare import ALL, choose
 from hf_lotus.cli.parsing import parse
 from hf_lotus.methods import Retrain
 from hf_lotus.reporting.paper import require_setting

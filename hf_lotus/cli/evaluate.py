@@ -13,7 +13,7 @@ from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.results import CONTROL_ROWS
 from hf_lotus.models.checks import check_same_classes, require_single_label
 from hf_lotus.models.loading import load_model, load_processor
-from hf_lotus.publishing.evidence import write_outputs
+from hf_lotus.publishing.evidence import write_evidence
 
 
 @dataclass
@@ -45,9 +45,8 @@ def run(argv: list[str]) -> int:
             check_same_classes(original, other, what)
     require_single_label(original)
     data = load_splits(data_arguments, original.config.num_labels)
-    sets = {"forget": data.split.forget, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
     splits, class_wise = ready_splits(
-        sets,
+        data.sets,
         original.config,
         load_processor(arguments.original_model),
         image_column=data_arguments.image_column,
@@ -69,7 +68,7 @@ def run(argv: list[str]) -> int:
         dataset=data_arguments.dataset_name,
         **data.provenance(),
     )
-    write_outputs(arguments.output_dir, result, arguments.name, predictions, evaluator)
+    write_evidence(arguments.output_dir, result, arguments.name, predictions, evaluator)
     if data.duplicates:
         print(data.duplicates)
     print(f"\n{result.to_markdown()}\n\nresults.json, entropy.png and a card are in {arguments.output_dir}.")

@@ -13,6 +13,10 @@ COMMANDS = {
     "benchmark": ("benchmark", "run a recipe: train, unlearn by every method, measure, and write a report"),
     "evaluate": ("evaluate", "measure a checkpoint that has already been unlearned, by anything"),
     "card": ("card", "write a model's card anew, from its record"),
+    "prove": ("prove", "prove of one picture that it is in a model's record, or check such a proof"),
+    "sign": ("sign", "sign all that is published of a model with a bare key, and make such a key"),
+    "bom": ("bom", "write the bill of materials of a model (CycloneDX ML-BOM)"),
+    "lineage": ("lineage", "list the published models that still derive from an original, by their cards"),
     "push": ("push", "publish an unlearned model on the Hub, all of it in one commit"),
     "verify": ("verify", "check a published model against its record, its card and the data"),
     "request": ("request", "keep a queue of deletion requests, and serve them: add, list, run"),
@@ -51,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"hf-lotus: unknown command {argv[0]!r}.\n\n{_usage()}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"hf_lotus.cli.{COMMANDS[argv[0]][0]}")
+    importlib.import_module("hf_lotus.cli.terminal").quieten()
     try:
         return module.run(argv[1:])
     except (ValueError, FloatingPointError, OSError) as error:

@@ -8,8 +8,9 @@ from pathlib import Path
 import yaml
 from transformers import HfArgumentParser
 
+from hf_lotus.cli.method_flags import MethodFlags
 from hf_lotus.methods import METHODS
-from hf_lotus.methods.options import INNER, MethodFlags, inner_names
+from hf_lotus.methods.options import INNER, inner_names
 from hf_lotus.utils.text import nearest
 
 
@@ -52,7 +53,10 @@ def parse(
         name = str(known.method or settings.get("method") or method)
         flags = MethodFlags(name, known.inner or settings.get(INNER))
     kinds = [*dataclass_types, *([flags.dataclass] if flags else [])]
-    parser = HfArgumentParser(kinds, prog=f"hf-lotus {command}", allow_abbrev=False, epilog=epilog)
+    try:
+        parser = HfArgumentParser(kinds, prog=f"hf-lotus {command}", allow_abbrev=False, epilog=epilog)
+    except argparse.ArgumentError as error:  # only a method of others has such a field
+        raise ValueError(f"A field of the method {name!r} has the name of another option: {error}.") from error
     parser.add_argument("--config", help="YAML file of any of these options, without the dashes.")
     if flags:
         parser.add_argument("--method", default=name, choices=list(METHODS), help="The unlearning method.")

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 from transformers import HfArgumentParser
 
+from hf_lotus.cli.queue_arguments import QueueArguments
 from hf_lotus.data.loading import ForgetArguments
 from hf_lotus.data.splits import read_rows
 from hf_lotus.publishing.record import now
@@ -23,20 +24,6 @@ actions:
   run   unlearn what is open, measure every request again, publish if asked
 
 hf-lotus request ACTION --help lists the options."""
-
-
-@dataclass
-class QueueArguments:
-    """Where the queue is."""
-
-    queue: str = field(default="requests", metadata={"help": "Folder of the queue. It is private: keep it so."})
-    queue_repo: str | None = field(
-        default=None,
-        metadata={
-            "help": "A private data set repository on the Hub where requests arrive: `add` sends the request there "
-            "instead of into the folder, `list` and `run` first copy what is new from there into the folder."
-        },
-    )
 
 
 @dataclass
@@ -106,6 +93,6 @@ def _list(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    from hf_lotus.requests.service import serve  # with all that training needs
+    from hf_lotus.cli import request_run  # with all that training needs
 
-    return serve(argv)
+    return request_run.run(argv)

@@ -7,7 +7,7 @@ from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.models.loading import ModelArguments, load_model, load_processor
 from hf_lotus.publishing.record import salt_path
-from hf_lotus.publishing.record_making import RecordArguments, make_record
+from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.trainer import UnlearningTrainer
@@ -29,7 +29,7 @@ def run(argv: list[str]) -> int:
     record = None
     if arguments.process_index == 0:
         where = arguments.output_dir, model.config.num_labels
-        record = make_record(data.split, data_arguments, recorded, *where, base_model=model_source(*source))
+        record = record_split(data.split, data_arguments, recorded, *where, base_model=model_source(*source))
     trainer = UnlearningTrainer(
         model=model,
         args=arguments,

@@ -14,8 +14,9 @@ from hf_lotus.data.loading import DatasetArguments
 from hf_lotus.publishing.digests import Salt, sample_contents
 from hf_lotus.publishing.hub import fetch
 from hf_lotus.publishing.record import ForgetSetRecord
-from hf_lotus.publishing.record_making import LOADING
+from hf_lotus.publishing.recording import LOADING
 from hf_lotus.publishing.remeasurement import find_forget_rows, measure_again
+from hf_lotus.publishing.signing import check_signature
 from hf_lotus.publishing.verification import Check, check_folder, check_salt, check_sample, is_finished
 
 
@@ -34,6 +35,10 @@ class VerifyArguments:
     expect: str | None = field(
         default=None,
         metadata={"choices": ["in", "out"], "help": "Fail unless every --image is in the forget set, or out of it."},
+    )
+    key: str | None = field(
+        default=None,
+        metadata={"help": "The owner's public key, got by another way than the model: checks the signature."},
     )
     original_model: str | None = field(
         default=None,
@@ -60,6 +65,7 @@ def run(argv: list[str]) -> int:
         raise ValueError("--image needs --salt_file, and --expect needs --image: without the salt no digest is known.")
     folder = fetch(given.model, arguments.revision)
     record, checks = check_folder(folder)
+    checks += check_signature(folder, arguments.key)
     for check in checks:
         _print(check)
     if record is not None:

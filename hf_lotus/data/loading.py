@@ -1,4 +1,4 @@
-"""What to unlearn from: the flags for data, and loading it into splits."""
+"""What to unlearn from: which data, and loading it into the four sets of a run."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class ForgetArguments:
     forget_values: list[str] | None = field(default=None, metadata={"nargs": "+", "help": "… namely these."})
 
     def require_one_way(self, **others: object) -> None:
-        """Raise a ValueError unless what to forget is said in exactly one way; `others` are further flags."""
+        """Raise a ValueError unless what to forget is said in exactly one way; `others` are further ways."""
         if (self.forget_column is None) != (self.forget_values is None):
-            raise ValueError("--forget_column and --forget_values go together.")
+            raise ValueError("forget_column and forget_values go together.")
         names = ("forget_rows", "forget_class", "forget_column")
-        ways = {f"--{name}": value for name, value in {**{n: getattr(self, n) for n in names}, **others}.items()}
+        ways = {**{name: getattr(self, name) for name in names}, **others}
         given = [name for name, value in ways.items() if value is not None]
         if len(given) != 1:
             told = ", ".join(given) or "none"
@@ -85,12 +85,24 @@ class DataArguments(ForgetArguments, DatasetArguments):
 
 @dataclass(frozen=True)
 class LoadedData:
-    """The four sets of a run, and what was found about duplicates ("" where nobody looked)."""
+    """The four sets of a run.
+
+    Attributes:
+        split: the forget and the retain set.
+        unseen: data that was never trained on, where there is any.
+        test: the test set, where there is one.
+        duplicates: what was found about duplicates; "" where nobody looked.
+    """
 
     split: ForgetRetainSplit
-    unseen: Dataset | None
-    test: Dataset | None
-    duplicates: str
+    unseen: Dataset | None = None
+    test: Dataset | None = None
+    duplicates: str = ""
+
+    @property
+    def sets(self) -> dict[str, Dataset | None]:
+        """The four by the names that everything else calls them by."""
+        return {"forget": self.split.forget, "retain": self.split.retain, "unseen": self.unseen, "test": self.test}
 
     def provenance(self) -> dict[str, object]:
         """What a result records of the choice, as JSON values."""
@@ -100,16 +112,19 @@ class LoadedData:
 
 def load_splits(
     arguments: DatasetArguments,
-    num_labels: int | None,
+    num_labels: int | None = None,
     select: Callable[..., ForgetRetainSplit] | None = None,
     reduce: Callable[[DatasetDict], DatasetDict] | None = None,
 ) -> LoadedData:
     """Load the data set and choose what to forget, what is unseen, and what to test on.
 
+        data = load_splits(DataArguments("cifar10", forget_fraction=0.1))
+        data.split.forget, data.split.retain, data.unseen, data.test
+
     Args:
-        arguments: which data; for a selection by flags, `DataArguments`.
+        arguments: which data; `DataArguments` say also what to forget.
         num_labels: the model's number of classes; chooses between several label columns.
-        select: chooses what to forget from (train split, arguments, label column); by default the flags do.
+        select: chooses what to forget from (train split, arguments, label column), in place of `DataArguments`.
         reduce: leaves rows out of the splits before anything is chosen; by default none.
 
     Raises:
@@ -164,8 +179,7 @@ def _handle_duplicates(data: LoadedData, arguments: DatasetArguments) -> LoadedD
     column = find_image_column(data.split.dataset, arguments.image_column)
     if arguments.duplicates == "ignore" or column is None:
         return data
-    parts = {"forget": data.split.forget, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
-    found = str(find_duplicates(parts, image_column=column))
+    found = str(find_duplicates(data.sets, image_column=column))
     if arguments.duplicates == "report":
         return replace(data, duplicates=found)
     split = data.split.without_duplicates(arguments.duplicates, image_column=column)

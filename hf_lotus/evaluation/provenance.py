@@ -1,19 +1,17 @@
 """Where figures come from: library versions, hardware and the command, without secrets."""
 
 from __future__ import annotations
-import html
-import json
+
 import os
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+
 import torch
-from hf_lotus.utils.files import write_whole
-from hf_lotus.utils.text import plain, number, markdown_table
+
 LIBRARIES = ("hf-lotus", "torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn")
 # Flags whose values are nobody else's: secrets, and the people whose data is to be forgotten.
 _SECRET_FLAGS = ("token", "secret", "password", "api_key", "api-key")

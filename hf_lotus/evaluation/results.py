@@ -2,70 +2,87 @@
 
 from __future__ import annotations
 
-import html
-import json
-import os
-import platform
-import re
-import sys
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-import torch
-from hf_lotus.utils.files import write_whole
-from hf_lotus.utils.text import plain, number, markdown_table
-from hf_lotus.evaluation.provenance import provenance
+from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RETRAIN, Metric, columns
+from hf_lotus.utils.documents import read_document, write_document
+from hf_lotus.utils.text import markdown_table, nearest, number, plain
 
 FORMAT_VERSION = 1
 # Rows of every table that no method may be named after.
-ORIGINAL, RETRAIN = "original", "retrain"
 CONTROL_ROWS = (ORIGINAL, RETRAIN)
+# Measured of every model.
+_ALWAYS = ("forget_accuracy", "retain_accuracy")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ModelResult:
-    """Every metric of one model. None where a metric needs data, or a retrained model, that was not given.
+    """Every metric of one model, as an attribute of its name: `result.rf_jsd`.
+
+    A metric is None where it needs data, or a retrained model, that was not given. What each is, and what it needs,
+    stands in `hf_lotus.evaluation.metrics`.
+
+    Args:
+        name: "original", "retrain", or the method that made the model.
+        *positional: values in the order of the table of metrics.
+        values: metric → value, or None.
+        **named: the same by name, over those in `values`.
 
     Attributes:
-        name: "original", "retrain", or the method that made the model.
-        forget_accuracy: share of the forget set classified correctly, exact.
-        retain_accuracy: the same on the retain set.
-        unseen_accuracy: the same on the unseen set.
-        test_accuracy: the same on the test set.
-        mia_member_rate: share of the forget set that the entropy attack calls member.
-        unseen_member_rate: the same of the unseen set, by an attack that did not train on it.
-        jsd: mean JSD from the retrained model's predictions on the forget set, in nats.
-        rf_jsd: the retrain-free divergence, in nats.
-        rf_jsd_z: how many deviations `rf_jsd` lies above its null.
-        mia_efficacy: share of the forget set that the attack calls non-member (SalUn's polarity).
-        zrf: one minus the mean JSD from a randomly initialised model's predictions on the forget set (the zero
-            retrain forgetting score of Bad Teacher).
-        avg_gap: mean distance from the retrained model in member rate, forget, retain and test accuracy.
-        retrain_free_gap: the estimate of `avg_gap` when nobody can retrain.
-        seconds: wall time of making the model.
+        name: as given.
+        values: metric → value, of the metrics that were measured, in the order of the table.
+
+    Raises:
+        TypeError: for a metric that there is not, or without the accuracies on the forget and the retain set.
     """
 
     name: str
-    forget_accuracy: float
-    retain_accuracy: float
-    unseen_accuracy: float | None = None
-    test_accuracy: float | None = None
-    mia_member_rate: float | None = None
-    unseen_member_rate: float | None = None
-    jsd: float | None = None
-    rf_jsd: float | None = None
-    rf_jsd_z: float | None = None
-    mia_efficacy: float | None = None
-    zrf: float | None = None
-    avg_gap: float | None = None
-    retrain_free_gap: float | None = None
-    seconds: float | None = None
+    values: Mapping[str, float] = field(hash=False)
+
+    def __init__(
+        self,
+        name: str,
+        *positional: float | None,
+        values: Mapping[str, float | None] | None = None,
+        **named: float | None,
+    ):
+        given = {**(values or {}), **dict(zip(METRICS.own, positional, strict=False)), **named}
+        if len(positional) > len(METRICS.own):
+            raise TypeError(f"{len(positional)} values were given, and there are {len(METRICS.own)} metrics.")
+        if unknown := [metric for metric in given if metric not in METRICS]:
+            raise TypeError(
+                f"There is no metric {unknown[0]!r}, here or in an installed plugin. {_nearest(unknown[0])}"
+            )
+        if missing := [metric for metric in _ALWAYS if given.get(metric) is None]:
+            raise TypeError(f"The model {name!r} has no {missing[0]}.")
+        measured = {metric: given[metric] for metric in METRICS if given.get(metric) is not None}
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "values", measured)
+
+    def __getattr__(self, metric: str) -> Any:
+        # Copying and unpickling ask before there are any values.
+        if metric.startswith("_") or metric == "values" or metric not in METRICS:
+            raise AttributeError(f"{type(self).__name__!r} has no attribute, and there is no metric, {metric!r}")
+        return self.values.get(metric)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *METRICS]
 
     def metrics(self) -> dict[str, float]:
         """The metrics that were measured, without the name."""
-        return {name: value for name, value in asdict(self).items() if name != "name" and value is not None}
+        return dict(self.values)
+
+    def to_dict(self) -> dict[str, str | float | None]:
+        """As JSON has it: the name, every metric of ours or None, and what plugins measured."""
+        return {"name": self.name, **dict.fromkeys(METRICS.own), **self.values}
+
+
+def _nearest(name: str) -> str:
+    return nearest(name, list(METRICS))
 
 
 @dataclass(frozen=True)
@@ -88,22 +105,6 @@ class Controls:
     jsd_floor: float | None = None
 
 
-# Column heading → field of ModelResult, its field of Controls, and decimals.
-COLUMNS = {
-    "Forget acc.": ("forget_accuracy", "unseen_accuracy", 3),
-    "Retain acc.": ("retain_accuracy", None, 3),
-    "Unseen acc.": ("unseen_accuracy", None, 3),
-    "Test acc.": ("test_accuracy", None, 3),
-    "MIA member rate": ("mia_member_rate", "unseen_member_rate", 3),
-    "MIA efficacy": ("mia_efficacy", None, 3),
-    "JSD": ("jsd", "jsd_floor", 4),
-    "RF-JSD": ("rf_jsd", "rf_jsd_null_mean", 4),
-    "RF-JSD z": ("rf_jsd_z", None, 1),
-    "ZRF": ("zrf", None, 3),
-    "Avg Gap": ("avg_gap", None, 4),
-    "Retrain-free gap": ("retrain_free_gap", None, 4),
-    "Seconds": ("seconds", None, 1),
-}
 REFERENCE_ROW = "reference: unseen data"
 
 
@@ -129,17 +130,23 @@ class UnlearningResult:
                 return model
         raise KeyError(f"No model named {name!r}; there are {', '.join(model.name for model in self.models)}.")
 
+    def to_dict(self) -> dict[str, object]:
+        """As JSON has it, without the format version."""
+        return {
+            "models": [model.to_dict() for model in self.models],
+            "controls": asdict(self.controls),
+            "notes": list(self.notes),
+            "provenance": copy.deepcopy(self.provenance),
+        }
+
     def to_json(self, path: str | Path) -> None:
         """Write the result; the file appears whole or not at all.
 
         Raises:
             ValueError: if a figure is NaN or infinite, which JSON cannot hold.
         """
-        try:
-            text = json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=2, allow_nan=False)
-        except ValueError as error:
-            raise ValueError(f"{path} was not written, as a figure is not finite: {error}.") from error
-        write_whole(path, text + "\n")
+        document = {"format_version": FORMAT_VERSION, **self.to_dict()}
+        write_document(path, document, indent=2, why="a figure is not finite")
 
     @classmethod
     def from_json(cls, path: str | Path) -> UnlearningResult:
@@ -148,10 +155,7 @@ class UnlearningResult:
         Raises:
             ValueError: if the file is not JSON, has another format version, or fields this version does not know.
         """
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}.") from error
+        document = read_document(path)
         version = document.pop("format_version", None) if isinstance(document, dict) else None
         if version != FORMAT_VERSION:
             raise ValueError(
@@ -172,19 +176,29 @@ class UnlearningResult:
         """The table, one row a model, the reference row last; then the notes."""
         return to_markdown({"": self})
 
-    def _rows(self) -> list[list[str]]:
-        """The table's cells, one row a model and one of references."""
-        columns = COLUMNS.values()
+    @property
+    def shown(self) -> set[str]:
+        """The metrics that a model, or the row of references, has a figure for."""
+        controls = {name for name, value in asdict(self.controls).items() if value is not None}
+        calibrated = {metric.name for metric in METRICS.own.values() if metric.control in controls}
+        return calibrated.union(*(model.values for model in self.models))
+
+    def rows(self, metrics: Sequence[Metric]) -> list[list[str]]:
+        """The table's cells in these columns, one row a model and, where there are references, one of them."""
         rows = [
-            [plain(model.name), *(number(getattr(model, metric), digits) for metric, _, digits in columns)]
+            [plain(model.name), *(number(model.values.get(m.name), m.digits) for m in metrics)]
             for model in self.models
         ]
         controls = asdict(self.controls)
         if any(value is not None for value in controls.values()):
-            rows.append([f"*{REFERENCE_ROW}*", *(number(controls.get(c), digits) for _, c, digits in columns)])
-            if self.controls.rf_jsd_null_std is not None:
-                rows[-1][1 + list(COLUMNS).index("RF-JSD")] += f" ± {self.controls.rf_jsd_null_std:.4f}"
+            rows.append([f"*{REFERENCE_ROW}*", *(_reference(controls, metric) for metric in metrics)])
         return rows
+
+
+def _reference(controls: Mapping[str, float | None], metric: Metric) -> str:
+    deviation = controls.get(metric.control_std or "")
+    found = number(controls.get(metric.control or ""), metric.digits)
+    return found if deviation is None else f"{found} ± {number(deviation, metric.digits)}"
 
 
 def to_markdown(results: Mapping[str, UnlearningResult]) -> str:
@@ -195,14 +209,11 @@ def to_markdown(results: Mapping[str, UnlearningResult]) -> str:
     Args:
         results: name → result; the name "" heads nothing.
     """
+    shown = columns(set().union(*(result.shown for result in results.values())))
     rows, notes = [], []
     for name, result in results.items():
-        for row in result._rows():
+        for row in result.rows(shown):
             rows.append([f"{plain(name)} {row[0]}".strip(), *row[1:]])
         notes += [f"- {plain(name) + ': ' if name else ''}{note}" for note in result.notes]
-    used = [0] + [i for i in range(1, len(COLUMNS) + 1) if any(row[i] != "–" for row in rows)]
-    header = ["Model", *COLUMNS]
-    table = markdown_table([header[i] for i in used], [[row[i] for i in used] for row in rows])
+    table = markdown_table(["Model", *(plain(metric.heading) for metric in shown)], rows)
     return "\n".join([table, *([""] if notes else []), *notes])
-
-

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from hf_lotus.functional.divergences import RunningClassMeans, reference_divergence, rf_jsd
-from hf_lotus.evaluation.evaluator import Yardstick
 from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.evaluation.yardstick import Yardstick
+from hf_lotus.functional.divergences import RunningClassMeans, reference_divergence, rf_jsd
 
 BINS = 30
 # What a round's log entry holds of the trainer's own.
@@ -41,14 +41,22 @@ def entropy_histograms(predictions: Mapping[str, Predictions]) -> dict[str, obje
         "top" (ln K), and split → {"mean": nats, "shares": one a bin, summing to one}.
     """
     top = math.log(predictions["forget"].logits.shape[1])
-    edges = np.linspace(0, top, BINS + 1)
     histograms = {"top": top}
     for split, predicted in predictions.items():
-        # Rounding may lift a uniform prediction's entropy above the last edge.
-        counts = np.histogram(predicted.entropy.clip(0, top), edges)[0]
-        shares = [round(float(share), 6) for share in counts / len(predicted.entropy)]
+        shares = [round(float(share), 6) for share in entropy_shares(predicted.entropy, entropy_bins(top))]
         histograms[split] = {"mean": float(predicted.entropy.mean()), "shares": shares}
     return histograms
+
+
+def entropy_bins(top: float) -> np.ndarray:
+    """The edges of equal bins from 0 to `top` nats, shape (BINS + 1,)."""
+    return np.linspace(0, top, BINS + 1)
+
+
+def entropy_shares(entropy: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """Share of the samples in each bin, shape (bins,); their sum is one."""
+    # Rounding may lift a uniform prediction's entropy above the last edge.
+    return np.histogram(entropy.clip(0, bins[-1]), bins)[0] / len(entropy)
 
 
 def reference_divergences(yardstick: Yardstick, predictions: Mapping[str, Predictions]) -> dict[str, float]:

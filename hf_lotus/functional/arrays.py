@@ -1,7 +1,7 @@
 """Rows of predictions: what a user gives, checked, as float64 distributions (NumPy only).
 
 Large arrays are checked and converted a block at a time, so a metric needs a few MiB beside them, not a float64 copy.
-This file, `divergences.py` and `membership.py` are copied into the stand-alone metrics (`metric_files.py`): they
+This file, `divergences.py` and `membership.py` stand in the stand-alone metrics too (`metrics/`), as links: they
 import nothing of the package but each other, and that relatively.
 """
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_lotus.functional.tensors import reinitialized, tempered_divergence
-from hf_lotus.methods.base import GradientMethod, LossInputs, Run, Task
+from hf_lotus.methods.base import GradientMethod, LossInputs, Paper, Run, Task
 from hf_lotus.methods.rounds import Streams
 from hf_lotus.utils.seeds import WEIGHTS, derived_seed
 
@@ -30,6 +30,16 @@ class BadTeacher(GradientMethod):
         temperature: T.
         retain_fraction: share of the retain set that takes part, drawn once. The paper: 0.3.
     """
+
+    name: ClassVar[str] = "bad_teacher"
+    paper: ClassVar[Paper] = Paper(
+        key="chundawat2023bad",
+        title="Can Bad Teaching Induce Forgetting? Unlearning in Deep Networks Using an Incompetent Teacher",
+        authors="Chundawat, Vikram S. and Tarun, Ayush K. and Mandal, Murari and Kankanhalli, Mohan",
+        venue="AAAI",
+        year=2023,
+        arxiv="2205.08096",
+    )
 
     temperature: float = 1.0
     retain_fraction: float = 0.3

@@ -147,16 +147,42 @@ def lotus_arguments(task: Task) -> dict[str, object]:
     return {"learning_rate": 1e-6, "num_train_epochs": 3, "per_device_train_batch_size": 32}
 
 
+@dataclass(frozen=True)
+class Paper:
+    """What a method is cited by.
+
+    Attributes:
+        key: of the BibTeX entry.
+        title: of the paper.
+        authors: "Last, First and Last, First", as BibTeX has them.
+        venue: conference or journal.
+        year: of publication.
+        arxiv: number on arXiv.
+    """
+
+    key: str
+    title: str
+    authors: str
+    venue: str
+    year: int
+    arxiv: str
+
+
 class UnlearningMethod(ABC):  # noqa: B024 - its two kinds have the abstract methods
     """Any way to unlearn: a frozen dataclass of a paper's symbols, with what the trainer must know of it.
 
     Either a `GradientMethod` or a `WeightEdit`.
 
     Attributes:
+        name: what the command line, recipes and tables call it; None for one that is only used from Python, which
+            goes by its class's name.
+        paper: what it is cited by, where there is a paper.
         needs_teacher: whether the loss needs the original model's logits on the training batches.
         needs_unseen: whether unseen data is needed, unless whole classes are forgotten.
     """
 
+    name: ClassVar[str | None] = None
+    paper: ClassVar[Paper | None] = None
     needs_teacher: ClassVar[bool] = False
     needs_unseen: ClassVar[bool] = False
 

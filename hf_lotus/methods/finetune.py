@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,6 +19,8 @@ class Finetune(GradientMethod):
     Attributes:
         retain_fraction: share of the retain set that takes part, drawn once.
     """
+
+    name: ClassVar[str] = "finetune"
 
     retain_fraction: float = 1.0
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_lotus.functional.tensors import gumbel_perturbed, soft_cross_entropy
-from hf_lotus.methods.base import GradientMethod, LossInputs, Round, Run, Task, lotus_arguments
+from hf_lotus.methods.base import GradientMethod, LossInputs, Paper, Round, Run, Task, lotus_arguments
 from hf_lotus.methods.rounds import Streams
 
 
@@ -35,6 +35,16 @@ class LoTUS(GradientMethod):
         retain_fraction: share of the retain set that takes part, drawn once. The paper: 0.3.
         stop_margin: how far below the bound the run stops. The paper: 0.01.
     """
+
+    name: ClassVar[str] = "lotus"
+    paper: ClassVar[Paper] = Paper(
+        key="spartalis2025lotus",
+        title="LoTUS: Large-Scale Machine Unlearning with a Taste of Uncertainty",
+        authors="Spartalis, Christoforos N. and Semertzidis, Theodoros and Gavves, Efstratios and Daras, Petros",
+        venue="CVPR",
+        year=2025,
+        arxiv="2503.18314",
+    )
 
     alpha: float = 2.0
     retain_fraction: float = 0.3

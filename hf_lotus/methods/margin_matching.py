@@ -42,6 +42,8 @@ class MarginMatching(GradientMethod):
         retain_fraction: share of the retain set that takes part, drawn once.
     """
 
+    name: ClassVar[str] = "margin_matching"
+
     temperature: float = 1.0
     fit_temperature: bool = False
     pool_below: int = 200

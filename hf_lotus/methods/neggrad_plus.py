@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_lotus.methods.base import GradientMethod, LossInputs, Task
+from hf_lotus.methods.base import GradientMethod, LossInputs, Paper, Task
 from hf_lotus.methods.rounds import Pass
 
 
@@ -27,6 +28,16 @@ class NegGradPlus(GradientMethod):
     Attributes:
         alpha: α, the weight of what is kept. The paper: 0.95 at small scale, 0.9999 at large scale.
     """
+
+    name: ClassVar[str] = "neggrad_plus"
+    paper: ClassVar[Paper] = Paper(
+        key="kurmanji2023towards",
+        title="Towards Unbounded Machine Unlearning",
+        authors="Kurmanji, Meghdad and Triantafillou, Peter and Hayes, Jamie and Triantafillou, Eleni",
+        venue="NeurIPS",
+        year=2023,
+        arxiv="2302.09880",
+    )
 
     alpha: float = 0.95
 

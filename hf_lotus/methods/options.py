@@ -1,19 +1,20 @@
-"""A method's fields as flags; those of a method within it (SalUn's) stand beside its own."""
+"""A method from its name and the values of its fields; those of a method within it (SalUn's) stand beside its own."""
 
 from __future__ import annotations
 
 import inspect
 import re
-import types
 import typing
-from dataclasses import MISSING, field, fields, make_dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
 
-from transformers import HfArgumentParser
-
-from hf_lotus.methods import METHODS, GradientMethod, Retrain, UnlearningMethod
+from hf_lotus.methods.base import GradientMethod, UnlearningMethod
+from hf_lotus.methods.registry import METHODS
+from hf_lotus.methods.retrain import Retrain
 from hf_lotus.utils.text import nearest
+from hf_lotus.utils.values import convert
 
-# The field, and flag, that holds another method.
+# The field that holds another method.
 INNER = "inner"
 
 
@@ -21,7 +22,7 @@ def method_class(name: str) -> type[UnlearningMethod]:
     """The class of a method's name.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if there is none of that name, or its plugin cannot be used.
     """
     if name not in METHODS:
         raise ValueError(f"There is no method {name!r}. {nearest(str(name), list(METHODS))}")
@@ -30,20 +31,38 @@ def method_class(name: str) -> type[UnlearningMethod]:
 
 def inner_names() -> list[str]:
     """Names of the methods that can stand within another: they hold none, take steps, and do not start anew."""
-    gradient = {n: kind for n, kind in METHODS.items() if issubclass(kind, GradientMethod) and kind is not Retrain}
+    usable = METHODS.usable()
+    gradient = {n: kind for n, kind in usable.items() if issubclass(kind, GradientMethod) and kind is not Retrain}
     return [n for n, kind in gradient.items() if not _holds_a_method(kind)]
 
 
-def _holds_a_method(kind: type[UnlearningMethod]) -> bool:
-    return INNER in kind.__dataclass_fields__
+def build_method(name: str, values: Mapping[str, object] | None = None, inner: str | None = None) -> UnlearningMethod:
+    """A method: `build_method("salun", {"alpha": "8", "saliency": 0.1}, inner="lotus")`.
+
+    Args:
+        name: the method's name.
+        values: field → value, as text or as it is, of the method and of the one within it; those left out keep their
+            defaults.
+        inner: name of the method within it; by default its own default. Only for methods that hold one.
+
+    Raises:
+        ValueError: if a method or a field does not exist, or a value is not one of its type.
+    """
+    return MethodFields(name, inner).build(values or {})
 
 
-class MethodFlags:
-    """The flags of one method, and the method made from their values.
+class MethodFields:
+    """The fields of one method, and of the one within it.
 
     Args:
         name: the method's name.
         inner: name of the method within it; by default its own default. Only for methods that hold one.
+
+    Attributes:
+        kind: the method's class.
+        inner: the method within it, from whose values the defaults are taken; None where it holds none.
+        own: name → field of the method, without the one that holds another.
+        within: name → field of the method within it.
 
     Raises:
         ValueError: if there is no such method, or it holds none.
@@ -52,7 +71,7 @@ class MethodFlags:
     def __init__(self, name: str, inner: str | None = None):
         self.kind, self.inner = method_class(name), None
         if _holds_a_method(self.kind):
-            default = self.kind.__dataclass_fields__[INNER].default
+            default = _default(self.kind.__dataclass_fields__[INNER])
             if inner is not None and inner not in inner_names():
                 raise ValueError(
                     f"There is no method {inner!r} to stand within {name}. {nearest(inner, inner_names())}"
@@ -60,51 +79,60 @@ class MethodFlags:
             # The default's own settings are kept where it is named.
             self.inner = default if inner is None or METHODS[inner] is type(default) else METHODS[inner]()
         elif inner is not None:
-            raise ValueError(f"{name} has no method within it; --{INNER} is for salun.")
-        self.own = {f.name: f for f in fields(self.kind) if f.name != INNER}
-        self.within = {f.name: f for f in fields(self.inner)} if self.inner is not None else {}
-        self.dataclass = self._dataclass()
+            raise ValueError(f"{name} has no method within it; {INNER} is for salun.")
+        self.own: dict[str, Field] = {f.name: f for f in fields(self.kind) if f.name != INNER}
+        self.within: dict[str, Field] = {f.name: f for f in fields(self.inner)} if self.inner is not None else {}
+        if both := self.own.keys() & self.within.keys():
+            raise ValueError(f"{name} and the method within it both have {', '.join(sorted(both))}.")
 
-    def _dataclass(self) -> type:
-        hints = typing.get_type_hints(self.kind)
-        flags = [(n, *_flag(hints[n], _default(f))) for n, f in self.own.items()]
-        if self.inner is not None:
-            hints = typing.get_type_hints(type(self.inner))
-            flags += [(n, *_flag(hints[n], getattr(self.inner, n))) for n in self.within]
-        return make_dataclass(self.kind.__name__, flags)
+    def hints(self) -> dict[str, object]:
+        """Name → type hint, of all fields."""
+        within = typing.get_type_hints(type(self.inner)) if self.inner is not None else {}
+        hints = {**within, **typing.get_type_hints(self.kind)}
+        return {name: hints[name] for name in (*self.own, *self.within)}
 
-    def build(self, values: object) -> UnlearningMethod:
-        """The method of an instance of `dataclass`."""
-        own = {name: getattr(values, name) for name in self.own}
+    def defaults(self) -> dict[str, object]:
+        """Name → default, of all fields."""
+        own = {name: _default(each) for name, each in self.own.items()}
+        return {**own, **{name: getattr(self.inner, name) for name in self.within}}
+
+    def descriptions(self) -> dict[str, tuple[str, str]]:
+        """Name → class and what its docstring says of the field, "" where it says nothing."""
+        found = {}
+        for names, kind in ((self.own, self.kind), (self.within, type(self.inner))):
+            described = _attributes(kind) if names else {}
+            found |= {name: (kind.__name__, described.get(name, "")) for name in names}
+        return found
+
+    def build(self, values: Mapping[str, object]) -> UnlearningMethod:
+        """The method with these values of its fields; the others keep their defaults.
+
+        Raises:
+            ValueError: if a field does not exist, or a value is not one of its type.
+        """
+        hints, given = self.hints(), {}
+        for name, value in values.items():
+            if name not in hints:
+                raise ValueError(f"{self.kind.__name__} has no field {name!r}. {nearest(name, list(hints))}")
+            try:
+                given[name] = convert(value, hints[name])
+            except ValueError as error:
+                raise ValueError(f"{name} of {self.kind.__name__}: {error}.") from error
+        settled = {**self.defaults(), **given}
+        own = {name: settled[name] for name in self.own}
         if self.inner is not None:
-            own[INNER] = type(self.inner)(**{name: getattr(values, name) for name in self.within})
+            own[INNER] = type(self.inner)(**{name: settled[name] for name in self.within})
         return self.kind(**own)
 
-    def describe(self, parser: HfArgumentParser) -> None:
-        """Take the help of the fields from the docstrings, where each is described already."""
-        kinds = [(self.own, self.kind)]
-        if self.inner is not None:
-            kinds.append((self.within, type(self.inner)))
-        for names, kind in kinds:
-            described = _attributes(kind)
-            for action in parser._actions:
-                if action.dest in names:
-                    action.help = f"[{kind.__name__}] " + described[action.dest].replace("%", "%%")
+
+def _holds_a_method(kind: type[UnlearningMethod]) -> bool:
+    return INNER in kind.__dataclass_fields__
 
 
-def _default(own: object) -> object:
+def _default(own: Field) -> object:
     return own.default if own.default is not MISSING else own.default_factory()
 
 
-def _flag(hint: object, default: object) -> tuple[object, object]:
-    """Type and field of a flag; a tuple is given as a list."""
-    if typing.get_origin(hint) is tuple:
-        return list[typing.get_args(hint)[0]], field(default_factory=lambda: list(default))
-    if isinstance(hint, types.UnionType):
-        hint = typing.Optional[next(kind for kind in typing.get_args(hint) if kind is not type(None))]  # noqa: UP045
-    return hint, field(default=default)
-
-
 def _attributes(kind: type) -> dict[str, str]:
-    text = inspect.getdoc(kind).partition("Attributes:")[2]
+    text = (inspect.getdoc(kind) or "").partition("Attributes:")[2]
     return {n: " ".join(t.split()) for n, t in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", text, re.M)}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hf_lotus.methods.base import GradientMethod, LossInputs, Run, Task
+from hf_lotus.methods.base import GradientMethod, LossInputs, Paper, Run, Task
 from hf_lotus.methods.rounds import Streams
 from hf_lotus.utils.seeds import LABELS, derived_seed
 
@@ -31,6 +32,16 @@ class RandomLabels(GradientMethod):
         redraw: whether y' is drawn anew every round.
         retain_fraction: share of the retain set that takes part, drawn once.
     """
+
+    name: ClassVar[str] = "random_labels"
+    paper: ClassVar[Paper] = Paper(
+        key="graves2021amnesiac",
+        title="Amnesiac Machine Learning",
+        authors="Graves, Laura and Nagisetty, Vineel and Ganesh, Vijay",
+        venue="AAAI",
+        year=2021,
+        arxiv="2010.10981",
+    )
 
     allow_true: bool = False
     redraw: bool = False

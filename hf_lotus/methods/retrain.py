@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +20,8 @@ class Retrain(GradientMethod):
     The training arguments should be those that the original model was trained with; the defaults here only train a
     small model reasonably. The random weights are drawn from the run's seed by the model's own initialisation.
     """
+
+    name: ClassVar[str] = "retrain"
 
     def streams(self, task: Task) -> Streams:
         """All of the retain set, shuffled."""

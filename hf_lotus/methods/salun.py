@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from hf_lotus.evaluation.predictions import evaluation_mode
 from hf_lotus.functional.tensors import summed_gradients, trainable_copy
-from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Round, Run, Task
+from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Round, Run, Task
 from hf_lotus.methods.random_labels import RandomLabels
 from hf_lotus.methods.rounds import Pass, Streams
 
@@ -28,6 +29,17 @@ class SalUn(GradientMethod):
             every round. The LoTUS paper's "SalUn(LoTUS)" is ``SalUn(inner=LoTUS())``.
         saliency: share of the weights that may move. The paper: 0.5; the tables of LoTUS: 0.1.
     """
+
+    name: ClassVar[str] = "salun"
+    paper: ClassVar[Paper] = Paper(
+        key="fan2024salun",
+        title="SalUn: Empowering Machine Unlearning via Gradient-based Weight Saliency in Both Image "
+        "Classification and Generation",
+        authors="Fan, Chongyu and Liu, Jiancheng and Zhang, Yihua and Wong, Eric and Wei, Dennis and Liu, Sijia",
+        venue="ICLR",
+        year=2024,
+        arxiv="2310.12508",
+    )
 
     inner: GradientMethod = field(default=RandomLabels(allow_true=True, redraw=True))
     saliency: float = 0.5

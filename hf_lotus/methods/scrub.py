@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hf_lotus.functional.tensors import tempered_divergence
-from hf_lotus.methods.base import GradientMethod, LossInputs, Run, Task
+from hf_lotus.methods.base import GradientMethod, LossInputs, Paper, Run, Task
 from hf_lotus.methods.rounds import Pass
 
 
@@ -42,6 +42,16 @@ class SCRUB(GradientMethod):
         lr_decay_rounds: rounds (counted from 1) after which the learning rate is divided by ten.
         rewind: end with the best round instead of the last (SCRUB+R).
     """
+
+    name: ClassVar[str] = "scrub"
+    paper: ClassVar[Paper] = Paper(
+        key="kurmanji2023towards",
+        title="Towards Unbounded Machine Unlearning",
+        authors="Kurmanji, Meghdad and Triantafillou, Peter and Hayes, Jamie and Triantafillou, Eleni",
+        venue="NeurIPS",
+        year=2023,
+        arxiv="2302.09880",
+    )
 
     alpha: float = 0.001
     gamma: float = 0.99

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from hf_lotus.evaluation.predictions import evaluation_mode
 from hf_lotus.functional.tensors import summed_gradients, trainable_copy
-from hf_lotus.methods.base import Run, Task, WeightEdit
+from hf_lotus.methods.base import Paper, Run, Task, WeightEdit
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,16 @@ class SSD(WeightEdit):
         alpha: α, how much more a weight must matter to the forget set to be dampened.
         lam: λ, how much of it is then left.
     """
+
+    name: ClassVar[str] = "ssd"
+    paper: ClassVar[Paper] = Paper(
+        key="foster2024fast",
+        title="Fast Machine Unlearning Without Retraining Through Selective Synaptic Dampening",
+        authors="Foster, Jack and Schoepf, Stefan and Brintrup, Alexandra",
+        venue="AAAI",
+        year=2024,
+        arxiv="2308.07707",
+    )
 
     alpha: float = 10.0
     lam: float = 1.0

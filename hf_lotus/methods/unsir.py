@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hf_lotus.evaluation.predictions import evaluation_mode
-from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Run, Task
+from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Run, Task
 from hf_lotus.methods.rounds import Pass, Streams
 from hf_lotus.utils.seeds import LABELS, derived_seed
 
@@ -45,6 +46,16 @@ class UNSIR(GradientMethod):
         noise_batches: how many times each of them is shown in the impair round. Default: the paper's, 20, or fewer
             where the noise would outnumber the retain images and teach the model little else. Classes only.
     """
+
+    name: ClassVar[str] = "unsir"
+    paper: ClassVar[Paper] = Paper(
+        key="tarun2023fast",
+        title="Fast Yet Effective Machine Unlearning",
+        authors="Tarun, Ayush K. and Chundawat, Vikram S. and Mandal, Murari and Kankanhalli, Mohan",
+        venue="IEEE Transactions on Neural Networks and Learning Systems",
+        year=2023,
+        arxiv="2111.08947",
+    )
 
     retain_per_class: int | None = None
     noise_weight: float = 0.1

@@ -1,4 +1,4 @@
-"""The flags for models, and loading what they name."""
+"""Which models a run is of, and loading what is named."""
 
 from __future__ import annotations
 

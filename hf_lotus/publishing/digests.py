@@ -19,11 +19,12 @@ from tqdm.auto import tqdm
 
 from hf_lotus.data.columns import LABEL_NAMES, find_image_column
 from hf_lotus.data.duplicates import content_digests
+from hf_lotus.publishing.merkle import tree_levels
 from hf_lotus.utils.files import write_private
 
 SALT_BYTES = 32
 # Each kind of hash begins differently, so that none can stand for another.
-_COMMITMENT, _SAMPLE, _LEAF, _NODE = b"hf-lotus salt\0", b"hf-lotus sample\0", b"\0", b"\1"
+_COMMITMENT, _SAMPLE = b"hf-lotus salt\0", b"hf-lotus sample\0"
 
 
 @dataclass(frozen=True)
@@ -180,20 +181,13 @@ def _values(sample: dict[str, object]) -> bytes:
 def merkle_root(digests: Sequence[str]) -> str:
     """The root of the tree over the digests in their sorted order, so that the order of the samples is not told.
 
-    The tree is that of Certificate Transparency (RFC 6962, section 2.1): leaves and inner nodes are hashed apart, and
-    the left side of every node holds the largest power of two of leaves that leaves some for the right.
+    The tree is that of Certificate Transparency (RFC 6962, section 2.1), so that `InclusionProof` can tell of one
+    digest alone.
 
     Raises:
         ValueError: if there are no digests.
     """
-    if not digests:
-        raise ValueError("There is no Merkle root of no digests; a forget set has at least one sample.")
-    # Built from below: a level's last node without a partner rises as it is, which is the same tree.
-    level = [hashlib.sha256(_LEAF + bytes.fromhex(digest)).digest() for digest in sorted(digests)]
-    while len(level) > 1:
-        pairs = [hashlib.sha256(_NODE + a + b).digest() for a, b in zip(level[::2], level[1::2], strict=False)]
-        level = pairs + level[len(pairs) * 2 :]
-    return level[0].hex()
+    return tree_levels([bytes.fromhex(digest) for digest in sorted(digests)])[-1][0].hex()
 
 
 def find_rows(digests: Sequence[str], wanted: Sequence[str]) -> tuple[np.ndarray, int]:

@@ -1,4 +1,4 @@
-"""What is left of a measurement alone: results.json, the figure, and a card without a record."""
+"""What a measurement leaves in a model's folder: results.json, the figure, and the card."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.publishing.model_card import FIGURE, write_model_card
+from hf_lotus.publishing.record import ForgetSetRecord
 from hf_lotus.publishing.verification import RESULTS
-from hf_lotus.reporting.figures import comparison_figure
+from hf_lotus.reporting.entropy_figure import comparison_figure
 
 
-def write_outputs(
+def write_evidence(
     folder: str | Path,
     result: UnlearningResult,
     name: str,
     predictions: Mapping[str, Predictions],
     evaluator: Evaluator,
+    record: ForgetSetRecord | None = None,
+    **card: object,
 ) -> None:
     """Write results, figure and card of one comparison into `folder`.
 
@@ -28,9 +31,11 @@ def write_outputs(
         name: the unlearned model's name in it.
         predictions: the unlearned model's predictions.
         evaluator: holds those of the original and the retrained model.
+        record: of the forget set, where there is one; the card then says what it says.
+        **card: `language`, `license`, `tags` and `model_name` of `write_model_card`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     result.to_json(folder / RESULTS)
     comparison_figure(evaluator.yardstick, name, predictions, folder / FIGURE)
-    write_model_card(folder, result, name)
+    write_model_card(folder, result, name, record, **card)

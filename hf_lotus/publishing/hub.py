@@ -10,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, get_token, snapshot_download
 from transformers.utils import logging
 
+from hf_lotus.publishing.attestation import ATTESTATION, BOM, SIGNATURE
 from hf_lotus.publishing.model_card import CARD, FIGURE
 from hf_lotus.publishing.record import RECORD, WEIGHTS
 from hf_lotus.publishing.sources import HTTP_ERROR, hub_id
@@ -33,6 +34,9 @@ PUBLISHED = (
     RECORD,
     RESULTS,
     FIGURE,
+    SIGNATURE,
+    ATTESTATION,
+    BOM,
 )
 # Replies after which the same request may succeed: someone else was faster, too many requests, trouble on the Hub.
 _TRANSIENT = (409, 412, 429, 500, 502, 503, 504)

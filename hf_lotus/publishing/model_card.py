@@ -9,16 +9,16 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_lotus.evaluation.metrics import METRICS
 from hf_lotus.evaluation.results import ModelResult, UnlearningResult
 from hf_lotus.publishing.citations import citations
 from hf_lotus.publishing.record import IN_PROGRESS, RECORD, ForgetSetRecord, public_selector
 from hf_lotus.publishing.sources import source
 from hf_lotus.utils.files import write_whole
+from hf_lotus.utils.mappings import flat
 from hf_lotus.utils.text import plain
 
 CARD, FIGURE = "README.md", "entropy.png"
-# A metric's name begins with the split it is measured on, or else it is the forget set's.
-_SPLITS = ("forget", "retain", "unseen", "test")
 # A histogram of more classes than this is left to the record.
 _MOST_CLASSES = 20
 
@@ -89,12 +89,12 @@ def write_model_card(
 
 def _from_record(record: ForgetSetRecord) -> _Facts:
     settings = {
-        **_flat(record.method, "method"),
-        **_flat(record.arguments),
-        **_flat(record.seeds),
+        **flat(record.method, " ", "method"),
+        **flat(record.arguments, " "),
+        **flat(record.seeds, " "),
         **({"seconds": f"{record.seconds:.1f}"} if record.seconds is not None else {}),
-        **_flat(record.hardware),
-        **_flat(record.versions),
+        **flat(record.hardware, " "),
+        **flat(record.versions, " "),
     }
     samples = {**((record.results or {}).get("samples", {})), "forget": record.rows}
     base = record.base_model
@@ -106,10 +106,10 @@ def _from_record(record: ForgetSetRecord) -> _Facts:
 def _from_result(result: UnlearningResult) -> _Facts:
     about = result.provenance
     settings = {
-        **_flat(about.get("method", {}), "method"),
-        **_flat(about.get("arguments", {})),
+        **flat(about.get("method", {}), " ", "method"),
+        **flat(about.get("arguments", {}), " "),
         **({"seed": about["seed"]} if "seed" in about else {}),
-        **_flat(about.get("versions", {})),
+        **flat(about.get("versions", {}), " "),
     }
     return _Facts(
         {**source(about.get("model"))},
@@ -153,29 +153,18 @@ def _eval_results(measured: ModelResult, facts: _Facts) -> list[EvalResult]:
             task_type=facts.task or "other",
             dataset_type=facts.dataset["id"] or shown,
             dataset_name=shown,
-            metric_type=metric_type(metric),
-            metric_name=metric_name(metric),
-            metric_value=shown_value(value),
-            dataset_split=next((split for split in _SPLITS if metric.startswith(f"{split}_")), "forget"),
+            metric_type=METRICS[name].hub_type,
+            metric_name=METRICS[name].words,
+            metric_value=value,
+            dataset_split=METRICS[name].split,
         )
-        for metric, value in measured.metrics().items()
-        if metric != "seconds"
+        for name, value in header_figures(measured).items()
     ]
 
 
-def metric_type(metric: str) -> str:
-    """The Hub's name of a metric."""
-    return "accuracy" if metric.endswith("accuracy") else metric
-
-
-def metric_name(metric: str) -> str:
-    """What a card calls a metric; each of `ModelResult` has its own."""
-    return metric.replace("_", " ")
-
-
-def shown_value(value: float) -> float:
-    """A figure as a card's header has it."""
-    return round(value, 6)
+def header_figures(measured: ModelResult) -> dict[str, float]:
+    """The figures of a card's header, as they stand there: metric → value."""
+    return {name: round(value, 6) for name, value in measured.metrics().items() if METRICS[name].on_card}
 
 
 def _link(origin: Mapping[str, object], prefix: str) -> str:
@@ -202,11 +191,3 @@ def _selection(selector: Mapping[str, object]) -> str:
 
 def _several(tags: str | Sequence[str] | None) -> list[str]:
     return [tags] if isinstance(tags, str) else list(tags or [])
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat = {}
-    for key, value in values.items():
-        name = f"{prefix} {key}".strip()
-        flat.update(_flat(value, name) if isinstance(value, Mapping) else {name: value})
-    return flat

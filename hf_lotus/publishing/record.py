@@ -23,23 +23,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
 from hf_lotus.data.columns import find_label_column, read_labels
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.results import Controls, ModelResult, UnlearningResult
 from hf_lotus.publishing.digests import Salt, digest_samples, file_digest, merkle_root
 from hf_lotus.publishing.sources import dataset_source, source
-from hf_lotus.utils.files import write_whole
+from hf_lotus.utils.documents import first_problem, read_document, read_schema, write_document
 
 RECORD = "forget_set.json"
 FORMAT, FORMAT_VERSION = "hf-lotus forget set", 1
+_SCHEMA = "hf_lotus.publishing/forget_set"
 FINISHED, IN_PROGRESS = "finished", "in progress"
 _PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "seed", "duplicates")
 # Files that `from_pretrained` takes weights from.
@@ -236,7 +234,7 @@ class ForgetSetRecord:
             result: the comparison.
             name: the unlearned model's name in it.
         """
-        about, values = result.provenance, asdict(result)
+        about, values = result.provenance, result.to_dict()
         return replace(
             self,
             results={"name": name, "samples": about.get("samples", {})}
@@ -251,13 +249,7 @@ class ForgetSetRecord:
         Raises:
             ValueError: if something in it is none of JSON's values, or not what the schema says.
         """
-        try:
-            document = json.loads(json.dumps(self._document(), allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} was not written, as JSON cannot hold it: {error}.") from error
-        if problem := _first_problem(document):
-            raise ValueError(f"{path} was not written: {problem}.")
-        write_whole(path, json.dumps(document, indent=1) + "\n")
+        write_document(path, self._document(), schema=_SCHEMA)
 
     @classmethod
     def from_json(cls, path: str | Path) -> ForgetSetRecord:
@@ -268,10 +260,7 @@ class ForgetSetRecord:
             ValueError: if the file is not a record, is of another format version, or has anything in it that this
                 version does not know or that is not as it must be; the message says what and where.
         """
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:  # also of a file that is not text
-            raise ValueError(f"{path} is not valid JSON: {error}.") from error
+        document = read_document(path)
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"{path} is not a forget-set record of hf-lotus.")
         if document.get("format_version") != FORMAT_VERSION:
@@ -279,7 +268,7 @@ class ForgetSetRecord:
                 f"{path} is of format version {document.get('format_version')!r}, and this version of hf-lotus reads "
                 f"version {FORMAT_VERSION}. Read it with the version that wrote it, or a newer one."
             )
-        if problem := _first_problem(document):
+        if problem := first_problem(document, _SCHEMA):
             raise ValueError(f"{path} is not a record that this version understands: {problem}.")
         record = cls(**{key: value for key, value in document.items() if key not in ("format", "format_version")})
         try:
@@ -299,19 +288,7 @@ def public_selector(selector: Mapping[str, object]) -> dict[str, object]:
 
 def schema() -> dict[str, object]:
     """The JSON Schema of `forget_set.json`."""
-    text = (
-        resources.files("hf_lotus.publishing").joinpath("schemas/forget_set.schema.json").read_text(encoding="utf-8")
-    )
-    return json.loads(text)
-
-
-def _first_problem(document: object) -> str | None:
-    """What is wrong with a document, as "where: what", or None where it is as the schema says."""
-    error = best_match(Draft202012Validator(schema()).iter_errors(document))
-    if error is None:
-        return None
-    where = "/".join(map(str, error.absolute_path)) or "the document"
-    return f"{where}: {error.message[:300]}"
+    return read_schema(_SCHEMA)
 
 
 def now() -> str:

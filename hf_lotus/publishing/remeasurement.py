@@ -14,17 +14,15 @@ from hf_lotus.data.loading import DatasetArguments, LoadedData, load_splits
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
+from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RETRAIN
 from hf_lotus.evaluation.results import ModelResult
 from hf_lotus.models.loading import load_model, load_processor
 from hf_lotus.publishing.digests import Salt, find_rows, salted_digests, sample_contents
 from hf_lotus.publishing.record import ForgetSetRecord
 from hf_lotus.publishing.verification import Check
 
-# Metrics that are measured against another model, and so not without it.
-_AGAINST = {
-    "original": ("rf_jsd", "rf_jsd_z", "retrain_free_gap"),
-    "retrain": ("jsd", "avg_gap"),
-}
+# Models that a metric may be measured against, and that it is not measured without.
+_AGAINST = (ORIGINAL, RETRAIN)
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,7 @@ def measure_again(
     model = load_model(folder).to(device)
     loaded = {role: load_model(*which).to(device) for role, which in models.items() if which[0] is not None}
     columns = {"image_column": arguments.image_column, "label_column": arguments.label_column}
-    sets = {"forget": data.split.forget, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
-    splits, class_wise = ready_splits(sets, model.config, load_processor(folder), **columns)
+    splits, class_wise = ready_splits(data.sets, model.config, load_processor(folder), **columns)
     sizes = {name: len(split) for name, split in splits.items() if split is not None}
     expected = dict(record.results["samples"])
     yield Check("the sets are as large as recorded", sizes == expected, _differences(sizes, expected))
@@ -123,14 +120,16 @@ def measure_again(
 
 
 def _compare(recorded: ModelResult, again: ModelResult, loaded: Mapping[str, object], tolerance: float):
-    left_out = [metric for role, metrics in _AGAINST.items() if role not in loaded for metric in metrics]
     for metric, value in recorded.metrics().items():
-        name, found = f"{recorded.name}: {metric.replace('_', ' ')}", getattr(again, metric)
-        if metric == "seconds":
+        entry, found = METRICS[metric], again.values.get(metric)
+        name = f"{recorded.name}: {entry.words}"
+        missing = [role for role in _AGAINST if role in entry.needs and role not in loaded]
+        if not entry.on_card:
             continue
-        if metric in left_out:
-            role = next(role for role, metrics in _AGAINST.items() if metric in metrics)
-            yield Check(name, None, f"recorded as {value:.4f}; needs --{role}_model")
+        if missing:
+            yield Check(name, None, f"recorded as {value:.4f}; needs {missing[0]}_model")
+        elif entry.compute is None:
+            yield Check(name, None, f"recorded as {value:.4f}; it is not computed from predictions")
         elif found is None:
             yield Check(name, False, f"recorded as {value:.4f}, and this data set does not give it")
         else:

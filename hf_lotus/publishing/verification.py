@@ -10,14 +10,13 @@ from pathlib import Path
 import yaml
 from huggingface_hub import ModelCard
 
+from hf_lotus.evaluation.metrics import METRICS
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.publishing.digests import Salt, merkle_root
-from hf_lotus.publishing.model_card import CARD, metric_name, shown_value
+from hf_lotus.publishing.model_card import CARD, header_figures
 from hf_lotus.publishing.record import FINISHED, RECORD, ForgetSetRecord, weight_digests
 
 RESULTS = "results.json"
-# How a card names the figures that are not the model's quality.
-_NOT_ON_CARDS = ("seconds",)
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,8 @@ def _card(folder: Path, record: ForgetSetRecord) -> Check:
         if recorded.to_markdown() not in card.text:
             wrong.append("its table is another")
         shown = {r.metric_name: r.metric_value for r in card.data.eval_results or []}
-        metrics = recorded[record.results["name"]].metrics()
-        expected = {metric_name(m): shown_value(v) for m, v in metrics.items() if m not in _NOT_ON_CARDS}
+        figures = header_figures(recorded[record.results["name"]])
+        expected = {METRICS[name].words: value for name, value in figures.items()}
         differing = sorted(m for m in expected.keys() | shown.keys() if expected.get(m) != shown.get(m))
         if differing:
             wrong.append(f"its header differs in {', '.join(differing)}")

@@ -57,7 +57,7 @@ def write_report(
     beside = paper_table(paper, results) if paper is not None else None
     figures, facts = report_figures(results), _facts(results)
     smaller = REDUCED_NOTE.format(", ".join(reduced)) if reduced else ""
-    runs = [{"format_version": FORMAT_VERSION, **asdict(result)} for result in results]
+    runs = [{"format_version": FORMAT_VERSION, **result.to_dict()} for result in results]
     write_whole(folder / JSON, json.dumps({"title": title, "runs": runs}, indent=1, allow_nan=False) + "\n")
     write_whole(folder / MARKDOWN, _markdown(title, smaller, table, beside, figures, facts))
     write_whole(folder / HTML, _html(title, smaller, results, beside, figures, facts))

@@ -8,8 +8,9 @@ from statistics import mean
 
 import numpy as np
 
-from hf_lotus.evaluation.results import CONTROL_ROWS, ORIGINAL, REFERENCE_ROW, UnlearningResult
-from hf_lotus.reporting.charts import Point, bars, lines, scatter, steps
+from hf_lotus.evaluation.metrics import METRICS, ORIGINAL
+from hf_lotus.evaluation.results import CONTROL_ROWS, REFERENCE_ROW, UnlearningResult
+from hf_lotus.reporting.svg import Point, bars, lines, scatter, steps
 from hf_lotus.reporting.tables import Statistic, figure_text, statistic
 
 # The paper's correlation of JSD with RF-JSD over methods (arXiv:2503.18314).
@@ -94,24 +95,23 @@ def _table(
     for name in _names(results):
         values = ([getattr(result[name], metric) for result in results] for metric in metrics)
         rows.append([name, *(figure_text(found, digits) for found in values)])
-    return ["model", *(metric.replace("_", " ") for metric in metrics)], rows
+    return ["model", *(METRICS[metric].words for metric in metrics)], rows
 
 
 def _divergence_figure(results: Sequence[UnlearningResult]) -> Figure | None:
-    references = {"jsd": "jsd_floor", "rf_jsd": "rf_jsd_null_mean"}
     titles = {"jsd": "JSD from the retrained model (nats)", "rf_jsd": "RF-JSD (nats)"}
     panels, used = [], []
-    for metric, control in references.items():
+    for metric in titles:
         found = [(name, over_runs(results, name, metric)) for name in _names(results)]
         values = [(name, value.mean, value.error, _kind(name)) for name, value in found if value is not None]
         if values:
-            reference = statistic([getattr(result.controls, control) for result in results])
+            reference = statistic([_control(result, metric) for result in results])
             panels.append(("", bars(values, titles[metric], titles[metric], reference and reference.mean)))
             used.append(metric)
     if not panels:
         return None
     header, rows = _table(results, used, 5)
-    floors = ([getattr(result.controls, references[metric]) for result in results] for metric in used)
+    floors = ([_control(result, metric) for result in results] for metric in used)
     rows.append([REFERENCE_ROW, *(figure_text(found, 5) for found in floors)])
     return Figure(
         "Divergence on the forget set",
@@ -121,6 +121,10 @@ def _divergence_figure(results: Sequence[UnlearningResult]) -> Figure | None:
         header,
         rows,
     )
+
+
+def _control(result: UnlearningResult, metric: str) -> float | None:
+    return getattr(result.controls, METRICS[metric].control)
 
 
 def correlations(results: Sequence[UnlearningResult], first: str, second: str) -> list[float]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from hf_lotus.evaluation.results import COLUMNS, CONTROL_ROWS, ORIGINAL, REFERENCE_ROW, RETRAIN, UnlearningResult
+from hf_lotus.evaluation.metrics import CONTROL, ZERO, Metric, columns
+from hf_lotus.evaluation.results import CONTROL_ROWS, REFERENCE_ROW, UnlearningResult
 from hf_lotus.utils.text import markdown_table, plain
 
 # How Markdown shows the marks of a cell.
@@ -44,7 +45,7 @@ def summarize(results: Sequence[UnlearningResult]) -> str:
     table = [[name, *(f"{_MARKS[c.mark]}{c.text}{_MARKS[c.mark]}" for c in cells)] for name, cells in rows]
     for row, (name, _) in zip(table, rows, strict=True):
         row[0] = f"*{name}*" if name == REFERENCE_ROW else plain(name)
-    return "\n".join([markdown_table(["Model", *headings], table), "", *explanation(results)])
+    return "\n".join([markdown_table(["Model", *map(plain, headings)], table), "", *explanation(results)])
 
 
 def summary_cells(results: Sequence[UnlearningResult]) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
@@ -60,20 +61,20 @@ def summary_cells(results: Sequence[UnlearningResult]) -> tuple[list[str], list[
     names = [[model.name for model in result.models] for result in results]
     if not names or any(other != names[0] for other in names):
         raise ValueError(f"One table needs runs with the same models, got {names}.")
-    columns = {h: c for h, c in COLUMNS.items() if any(v is not None for r in results for v in _values(r, c[0]))}
+    shown = columns({metric for result in results for model in result.models for metric in model.values})
     cells: dict[str, list[Cell]] = {name: [] for name in [*names[0], REFERENCE_ROW]}
-    for metric, control, digits in columns.values():
-        marks = _marks(results, metric, control)
-        for row, name in enumerate(names[0]):
-            figure = figure_text([_values(result, metric)[row] for result in results], digits)
+    for metric in shown:
+        marks = _marks(results, metric)
+        for name in names[0]:
+            figure = figure_text([result[name].values.get(metric.name) for result in results], metric.digits)
             cells[name].append(Cell(figure, marks.get(name, "")))
-        controls = [getattr(result.controls, control) if control else None for result in results]
-        cells[REFERENCE_ROW].append(Cell(figure_text(controls, digits)))
-    return list(columns), list(cells.items())
+        controls = [_control(result, metric) for result in results]
+        cells[REFERENCE_ROW].append(Cell(figure_text(controls, metric.digits)))
+    return [metric.heading for metric in shown], list(cells.items())
 
 
-def _values(result: UnlearningResult, metric: str) -> list[float | None]:
-    return [getattr(model, metric) for model in result.models]
+def _control(result: UnlearningResult, metric: Metric) -> float | None:
+    return getattr(result.controls, metric.control) if metric.control else None
 
 
 @dataclass(frozen=True)
@@ -107,25 +108,24 @@ def figure_text(values: Sequence[float | None], digits: int) -> str:
     return "–" if found is None else found.text(digits)
 
 
-def _target(result: UnlearningResult, metric: str, control: str | None) -> float | None:
-    """What a metric of an unlearned model should read."""
+def _target(result: UnlearningResult, metric: Metric) -> float | None:
+    """What a metric of an unlearned model should read: the first that there is of what it is held against."""
     models = {model.name: model for model in result.models}
-    if metric in ("seconds", "retrain_free_gap"):
-        return 0.0
-    if RETRAIN in models:
-        return getattr(models[RETRAIN], metric)
-    if control is not None and getattr(result.controls, control) is not None:
-        return getattr(result.controls, control)
-    if metric in ("retain_accuracy", "unseen_accuracy", "test_accuracy"):
-        return getattr(models[ORIGINAL], metric)
-    return 0.0 if metric == "rf_jsd_z" else None
+    for what in metric.held_against:
+        if what == CONTROL and (control := _control(result, metric)) is not None:
+            return control
+        if what in models:
+            return models[what].values.get(metric.name)
+        if what == ZERO:
+            return 0.0
+    return None
 
 
-def _marks(results: Sequence[UnlearningResult], metric: str, control: str | None) -> dict[str, str]:
+def _marks(results: Sequence[UnlearningResult], metric: Metric) -> dict[str, str]:
     """Method → "best" or "second", by the mean distance from the target over the runs."""
     distances = {}
-    for row, model in enumerate(results[0].models):
-        pairs = [(_values(result, metric)[row], _target(result, metric, control)) for result in results]
+    for model in results[0].models:
+        pairs = [(result[model.name].values.get(metric.name), _target(result, metric)) for result in results]
         if model.name not in CONTROL_ROWS and all(None not in pair for pair in pairs):
             distances[model.name] = mean(abs(value - target) for value, target in pairs)
     ranks = sorted(set(distances.values()))

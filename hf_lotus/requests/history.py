@@ -14,13 +14,16 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hf_lotus.evaluation.evaluator import Evaluator, entropy_attack
+from hf_lotus.evaluation.attacks import entropy_attack
+from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import ORIGINAL
 from hf_lotus.functional.membership import member_rate
-from hf_lotus.requests.queue import RequestRun
+from hf_lotus.requests.queue import RequestQueue, RequestRun
+from hf_lotus.utils.files import write_whole
 from hf_lotus.utils.text import markdown_table, number, plain
 
+HISTORY, HISTORY_FIGURE = "history.md", "history.png"
 _SPLITS = ("retain", "test", "unseen")
 # More lines than there are colours to tell apart are drawn as one crowd, with its mean.
 _MOST_LINES = 7
@@ -69,6 +72,17 @@ def measure_requests(
         which: {split: found[split].accuracy for split in _SPLITS if split in found} for which, found in both.items()
     }
     return {"requests": requests, "models": models}
+
+
+def write_history(queue: RequestQueue) -> str | None:
+    """Write `history.md` and `history.png` into a queue's folder; return the table, None where there is nothing."""
+    runs = [run for run in queue.runs() if run.is_done]
+    if not any(run.measured for run in runs):
+        return None
+    table = history_table(runs)
+    write_whole(queue.folder / HISTORY, table + "\n")
+    history_figure(runs, queue.folder / HISTORY_FIGURE)
+    return table
 
 
 def history_table(runs: Sequence[RequestRun]) -> str:

@@ -24,20 +24,18 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
-from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
 from filelock import FileLock, Timeout
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
 from hf_lotus.data.splits import ForgetRetainSplit
+from hf_lotus.utils.documents import first_problem, read_document
 from hf_lotus.utils.files import sync, write_private
 
 FORMAT, FORMAT_VERSION = "hf-lotus deletion request", 1
+_SCHEMA = "hf_lotus.requests/deletion_request"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # What a run leaves in its folder that is no part of the model: checkpoints know what is to be forgotten.
 _WORK = ("checkpoint-*", "best_round", "teacher_logits")
@@ -73,10 +71,8 @@ class DeletionRequest:
             date.fromisoformat(self.date)
         except ValueError as error:
             raise ValueError(f"The date of request {self.id} must be YYYY-MM-DD, got {self.date!r}.") from error
-        problem = best_match(_validator().iter_errors(self._document()))
-        if problem is not None:
-            where = "/".join(map(str, problem.absolute_path)) or "the request"
-            raise ValueError(f"Request {self.id} is not one that this version understands: {where}: {problem.message}")
+        if problem := first_problem(self._document(), _SCHEMA, "the request"):
+            raise ValueError(f"Request {self.id} is not one that this version understands: {problem}")
 
     @staticmethod
     def new_id(day: str) -> str:
@@ -202,11 +198,7 @@ class RequestRun:
         self._write("pushed.json", {"repo_id": repo_id, "commit": commit})
 
     def _read(self, name: str) -> dict[str, object]:
-        path = self.folder / name
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}. Restore it, or ask its author.") from error
+        return read_document(self.folder / name, "Restore it, or ask its author.")
 
     def _write(self, name: str, document: Mapping[str, object]) -> None:
         write_private(self.folder / name, json.dumps(document, indent=1) + "\n")
@@ -225,7 +217,7 @@ class RequestQueue:
     def require(self) -> None:
         """Raise a ValueError if there is no such queue."""
         if not (self.folder / "requests").is_dir():
-            raise ValueError(f"There is no queue in {self.folder}. `hf-lotus request add` begins one.")
+            raise ValueError(f"There is no queue in {self.folder}: the first request that is added begins one.")
 
     @property
     def salt_path(self) -> Path:
@@ -310,13 +302,3 @@ class RequestQueue:
 
     def _path(self, name: str) -> Path:
         return self.folder / "requests" / f"{name}.json"
-
-
-@cache
-def _validator() -> Draft202012Validator:
-    text = (
-        resources.files("hf_lotus.requests")
-        .joinpath("schemas/deletion_request.schema.json")
-        .read_text(encoding="utf-8")
-    )
-    return Draft202012Validator(json.loads(text))

@@ -1,39 +1,34 @@
-"""`hf-lotus request run`: unlearn what is open in the queue, measure every request again, record, publish."""
+"""Serve a queue of deletion requests: unlearn what is open, measure every request again, record, publish."""
 
 from __future__ import annotations
 
 import copy
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 from datasets import Dataset
+from huggingface_hub import CommitInfo
 
-from hf_lotus.cli.parsing import parse
-from hf_lotus.cli.request import QueueArguments
 from hf_lotus.data.columns import read_labels
 from hf_lotus.data.loading import DatasetArguments, LoadedData, load_splits
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
+from hf_lotus.methods import LoTUS, UnlearningMethod
 from hf_lotus.models.loading import ModelArguments, load_model, load_processor
 from hf_lotus.publishing.digests import Salt, salted_digests, sample_contents, weights_digest
 from hf_lotus.publishing.hub import push
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord, now
-from hf_lotus.publishing.record_making import RecordArguments, make_record
+from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
-from hf_lotus.requests.history import history_figure, history_table, measure_requests
+from hf_lotus.requests.history import measure_requests, write_history
 from hf_lotus.requests.inbox import receive
 from hf_lotus.requests.queue import RequestQueue, RequestRun
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import last_whole_checkpoint
 from hf_lotus.trainer.trainer import UnlearningTrainer
-from hf_lotus.utils.files import write_whole
-
-HISTORY, HISTORY_FIGURE = "history.md", "history.png"
-_UNNAMED = "trainer_output"  # what Trainer sets where no output_dir is given
 
 
 class _NothingNew(Exception):
@@ -55,48 +50,103 @@ class _Found:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def serve(argv: list[str]) -> int:
-    """Serve what is open; return 0, or 1 if a request had to stay open."""
-    model_arguments, data_arguments, recorded, at, arguments, method = parse(
-        argv,
-        [ModelArguments, DatasetArguments, RecordArguments, QueueArguments, UnlearningArguments],
-        "request run",
-        method="lotus",
-    )
-    _refuse(arguments, recorded)
-    queue, first = RequestQueue(at.queue), arguments.process_index == 0
-    refused: dict[str, str] = {}
-    if at.queue_repo is None:
+@dataclass(frozen=True)
+class Served:
+    """What a call of `serve` did.
+
+    Attributes:
+        run: the run that was finished; None where nothing was open, or nothing of it can be served.
+        refused: request id → why it cannot be served; it stays open.
+        history: what became of every request so far, as a Markdown table; None where no run has measured any. On the
+            first rank only.
+    """
+
+    run: RequestRun | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
+    history: str | None = None
+
+
+def serve(
+    queue: RequestQueue,
+    model: ModelArguments,
+    data: DatasetArguments,
+    arguments: UnlearningArguments,
+    method: UnlearningMethod | None = None,
+    *,
+    record_classes: bool = True,
+    queue_repo: str | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Served:
+    """Serve what is open in a queue, or finish the run that was broken off; on many ranks, all call it.
+
+    The models, their records, the salt and what was measured are in the queue's folder. Nothing is published: that is
+    `publish_latest`.
+
+    Args:
+        queue: the queue; nobody else may be at work on it.
+        model: the model before all unlearning, and where there is one the retrained one.
+        data: the data set that has the samples.
+        arguments: the training arguments; `output_dir` and what resumes a run are the queue's to say.
+        method: the method; by default LoTUS.
+        record_classes: publish how many samples of each class the record has.
+        queue_repo: a private data set repository on the Hub, from which new requests are copied first.
+        say: told what is going on, by the first rank.
+
+    Raises:
+        ValueError: if there is no such queue, another process is at work on it, the model is not the one that the
+            queue began from, or samples that an unfinished run must forget are no longer there.
+        PublishError: if the repository cannot be had.
+    """
+    first = arguments.process_index == 0
+    if queue_repo is None:
         queue.require()
     with queue.lock() if first else nullcontext():
-        if at.queue_repo is not None and first:
-            receive(queue, at.queue_repo, arguments.hub_token)
+        if queue_repo is not None and first:
+            receive(queue, queue_repo, arguments.hub_token)
         with arguments.main_process_first(desc="reading the queue"):
             to_do = bool(queue.open() or queue.unfinished())
+        service = None
         if to_do:
-            refused = Service(queue, model_arguments, data_arguments, recorded, arguments, method).run()
-        if first:
-            _tell(queue, refused)
-            if arguments.push_to_hub:
-                _push(queue, arguments)
-    return 1 if refused else 0
+            tell = say if first else lambda text: None
+            service = Service(queue, model, data, arguments, method or LoTUS(), record_classes, tell)
+            service.run()
+        history = write_history(queue) if first else None
+    return Served(history=history) if service is None else Served(service.request_run, service.found.refused, history)
 
 
-def _refuse(arguments: UnlearningArguments, recorded: RecordArguments) -> None:
-    """Options of `unlearn` that the queue decides itself."""
-    for name, given in {
-        "--output_dir": arguments.output_dir not in (None, _UNNAMED),
-        "--salt_file": recorded.salt_file is not None,
-        "--record_rows": recorded.record_rows,
-        "--resume_from_checkpoint": arguments.resume_from_checkpoint is not None,
-    }.items():
-        if given:
-            raise ValueError(
-                f"{name} is not for `request run`: models and salt are kept in the queue's folder, row numbers are "
-                "not published, and what was broken off goes on by itself. Leave it out."
-            )
-    if arguments.push_to_hub and arguments.hub_model_id is None:
-        raise ValueError("--push_to_hub needs --hub_model_id: each run's model is another folder.")
+def publish_latest(
+    queue: RequestQueue,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+) -> CommitInfo | None:
+    """Publish the latest model, unless it is there already: a push that failed is made up for by the next.
+
+    Args:
+        queue: the queue.
+        repo_id: the model's repository, as namespace/name.
+        token: of the Hub; by default that of `hf auth login` or HF_TOKEN.
+        private: whether to make the repository private, if it is made.
+        revision: branch to push to.
+
+    Returns:
+        the commit; None where there is no model yet, or it is there already.
+
+    Raises:
+        ValueError: if another process is at work on the queue.
+        PublishError: if the Hub refuses, or cannot be reached.
+    """
+    with queue.lock():
+        latest = queue.latest()
+        if latest is None or (latest.pushed or {}).get("repo_id") == repo_id:
+            return None
+        message = f"Run {latest.number} of deletion requests"
+        options = {"token": token, "private": private, "revision": revision, "commit_message": message}
+        commit = push(latest.model, repo_id, **options)
+        latest.mark_pushed(repo_id, commit.oid)
+    return commit
 
 
 class Service:
@@ -104,11 +154,12 @@ class Service:
 
     Args:
         queue: the queue; nobody else is at work on it.
-        model: the flags of the model.
-        data: the flags of the data set.
-        recorded: the flags of the record.
+        model: the original, and where there is one the retrained model.
+        data: the data set.
         arguments: the training arguments.
         method: the method.
+        record_classes: publish how many samples of each class the record has.
+        say: told what is going on.
     """
 
     def __init__(
@@ -116,27 +167,26 @@ class Service:
         queue: RequestQueue,
         model: ModelArguments,
         data: DatasetArguments,
-        recorded: RecordArguments,
         arguments: UnlearningArguments,
-        method: object,
+        method: UnlearningMethod,
+        record_classes: bool,
+        say: Callable[[str], None],
     ):
-        self.queue, self.model, self.data, self.recorded = queue, model, data, recorded
-        self.arguments, self.method = arguments, method
+        self.queue, self.model, self.data, self.arguments = queue, model, data, arguments
+        self.method, self.record_classes, self.say = method, record_classes, say
         self.found = _Found()
         self.request_run: RequestRun | None = None
 
-    def run(self) -> dict[str, str]:
-        """Make the model and finish; return id → reason of each request that cannot be served."""
+    def run(self) -> None:
+        """Make the model and finish: `request_run` is then the run, and `found` what there was of the requests."""
         self.request_run = self.queue.unfinished()
         if self.request_run is None or self.request_run.model is None:
             try:
                 self._make()
             except _NothingNew as reason:
-                if self.arguments.process_index == 0:
-                    print(reason)
+                self.say(str(reason))
         if self.request_run is not None and self.arguments.process_index == 0:
             self.request_run.finish(now())
-        return self.found.refused
 
     def _make(self) -> None:
         """Unlearn, measure, and leave the model and what was measured in the run's folder."""
@@ -221,10 +271,10 @@ class Service:
         requests = list(self.request_run.plan["requests"])
         record = None
         if arguments.process_index == 0:
-            self.recorded.salt_file = str(self.queue.salt_path)
+            recorded = RecordArguments(str(self.queue.salt_path), record_classes=self.record_classes)
             where = arguments.output_dir, original.config.num_labels
             base = model_source(self.model.model_name_or_path, self.model.model_revision)
-            record = make_record(data.split, self.data, self.recorded, *where, base_model=base, requests=requests)
+            record = record_split(data.split, self.data, recorded, *where, base_model=base, requests=requests)
         trainer = UnlearningTrainer(
             model=copy.deepcopy(original) if latest is None else load_model(str(latest.model)),
             args=arguments,
@@ -238,8 +288,8 @@ class Service:
             label_column=self.data.label_column,
             forget_set=record,
         )
-        if record is not None and previous is not None:
-            trainer.forget_set = record.following(previous)
+        if previous is not None:
+            trainer.follow(previous)
         return trainer
 
     def _measure(self, trainer: UnlearningTrainer, original: object, data: LoadedData) -> None:
@@ -251,13 +301,13 @@ class Service:
         splits, class_wise = ready_splits(sets, original.config, trainer.processing_class, **columns)
         models = [model and model.to(trainer.args.device) for model in (original, retrain)]
         options = {"class_wise": class_wise, "seed": trainer.args.seed, **trainer.evaluator.options}
-        trainer.evaluator = Evaluator(splits, *models, **options)
+        trainer.measure_with(Evaluator(splits, *models, **options))
         about = {"model": self.model.model_name_or_path, "dataset": self.data.dataset_name, **data.provenance()}
         result = trainer.compare(**about)
         name = self.arguments.hub_model_id
         trainer.create_model_card(model_name=name.split("/")[-1] if name else self.queue.folder.resolve().name)
         if trainer.is_world_process_zero():
-            print(f"{data.duplicates}\n\n{result.to_markdown()}\n")
+            self.say(f"{data.duplicates}\n\n{result.to_markdown()}\n")
 
     def _all_forgotten(self, data: LoadedData) -> np.ndarray:
         return np.union1d(data.split.forget_rows, self.found.forgotten)
@@ -266,42 +316,3 @@ class Service:
         """Request id → places of its samples among all that was ever forgotten."""
         everything = self._all_forgotten(data)
         return {name: np.searchsorted(everything, rows) for name, rows in self.found.rows.items()}
-
-
-def _tell(queue: RequestQueue, refused: Mapping[str, str]) -> None:
-    """Write and print the history; name what stays open."""
-    runs = [run for run in queue.runs() if run.is_done]
-    if any(run.measured for run in runs):
-        table = history_table(runs)
-        write_whole(queue.folder / HISTORY, table + "\n")
-        history_figure(runs, queue.folder / HISTORY_FIGURE)
-        print(f"{table}\n\nThe same in {queue.folder / HISTORY}, as a figure in {queue.folder / HISTORY_FIGURE}.")
-    latest = queue.latest()
-    print(f"The model: {latest.model}." if latest else "No run has made a model yet.")
-    waiting = [request for request in queue.open() if request.id not in refused]
-    print(
-        f"{len(waiting)} requests are open."
-        if waiting
-        else "No other request is open."
-        if refused
-        else "Nothing is open."
-    )
-    for name, reason in refused.items():
-        print(f"Request {name} cannot be served and stays open: {reason}", file=sys.stderr)
-
-
-def _push(queue: RequestQueue, arguments: UnlearningArguments) -> None:
-    """Publish the latest model, unless it is there already: a push that failed is made up for by the next run."""
-    latest = queue.latest()
-    if latest is None or (latest.pushed or {}).get("repo_id") == arguments.hub_model_id:
-        return
-    commit = push(
-        latest.model,
-        arguments.hub_model_id,
-        token=arguments.hub_token,
-        private=arguments.hub_private_repo,
-        revision=arguments.hub_revision,
-        commit_message=f"Run {latest.number} of deletion requests",
-    )
-    latest.mark_pushed(arguments.hub_model_id, commit.oid)
-    print(f"Published: {commit.commit_url}")

@@ -9,6 +9,7 @@ from enum import Enum
 from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from hf_lotus.evaluation.metrics import METRICS
 from hf_lotus.utils.text import nearest
 
 # Left open by the user, these are settled by the method for the model at hand; the values are Trainer's own and only
@@ -23,10 +24,8 @@ OPEN_ARGUMENTS = {
     "weight_decay": 5e-4,
 }
 
-# The metrics of which the least is best, and those that a retrained model is needed for.
+# The metric that a round is chosen by, unless another is given.
 RETRAIN_FREE_GAP = "retrain_free_gap"
-LEAST_IS_BEST = {RETRAIN_FREE_GAP, "rf_jsd", "rf_jsd_z"}
-NEED_RETRAINING = {"avg_gap", "jsd"}
 # The arguments that choose a round.
 _CHOICE = {"early_stopping_patience", "load_best_model_at_end", "metric_for_best_model"}
 
@@ -40,7 +39,8 @@ class UnlearningArguments(TrainingArguments):
     model family's defaults; whatever is set here is kept.
 
     Where a round is chosen (`load_best_model_at_end`), `metric_for_best_model` is the retrain-free gap unless given,
-    and less of it, or of RF-JSD, is better.
+    and less of it, or of RF-JSD, is better; any metric of `hf_lotus.evaluation.metrics` that needs no retrained model
+    may be given.
 
     Attributes:
         early_stopping_patience: evaluate after each round, stop after this many rounds without a better one, and end
@@ -141,13 +141,16 @@ class UnlearningArguments(TrainingArguments):
         if not self.load_best_model_at_end:
             return
         self.metric_for_best_model = self.metric_for_best_model or RETRAIN_FREE_GAP
-        if self.chosen_by in NEED_RETRAINING:
+        metric = METRICS.get(self.chosen_by)
+        if metric is None:
+            return
+        if not metric.is_retrain_free:
             raise ValueError(
                 f"metric_for_best_model is {self.metric_for_best_model!r}, which is measured from a retrained model: "
                 "where there is one, nothing is left to unlearn. Choose by 'eval_retrain_free_gap' or 'eval_rf_jsd'."
             )
-        if self.greater_is_better is None and self.chosen_by in LEAST_IS_BEST:
-            self.greater_is_better = False
+        if self.greater_is_better is None and metric.best != "nearest":
+            self.greater_is_better = metric.best == "most"
 
     def settle(self, defaults: dict[str, object]) -> None:
         """Give the arguments that the user left open the values in `defaults`; what is not in there keeps Trainer's.

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from accelerate.utils import broadcast_object_list
-from torch import nn
-from torch.utils.data import Dataset
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
-from hf_lotus.methods import UnlearningMethod, WeightEdit
 from hf_lotus.trainer.fingerprint import differences, run_identity
 from hf_lotus.trainer.sharding import load_whole
 from hf_lotus.utils.files import write_whole
+
+if TYPE_CHECKING:
+    from hf_lotus.trainer.trainer import UnlearningTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -28,27 +27,28 @@ logger = logging.get_logger(__name__)
 MARK = "unlearning_run.json"
 
 
-class Checkpointing(Trainer):
-    """The part of `UnlearningTrainer` that writes checkpoints and goes on from them.
+class Checkpoints:
+    """The checkpoints of one trainer: which run each is of, and which one to go on from.
 
-    Attributes:
-        method: the unlearning method.
-        splits: name → data set made ready, or None.
-        teacher: the model as it was before the run.
+    Args:
+        trainer: the trainer.
     """
 
-    method: UnlearningMethod
-    splits: Mapping[str, Dataset | None]
-    teacher: nn.Module
-    _evaluation_seconds = 0.0
-    _began = 0.0
-    _seconds_before = 0.0
-    _identity: dict[str, object] | None = None
+    def __init__(self, trainer: UnlearningTrainer):
+        self._trainer = trainer
+        self._identity: dict[str, object] | None = None
 
     @property
-    def seconds_so_far(self) -> float:
-        """Wall time of unlearning, that before a resume included and evaluation left out."""
-        return self._seconds_before + time.perf_counter() - self._began - self._evaluation_seconds
+    def identity(self) -> dict[str, object]:
+        """What determines the run (`run_identity`), as it was when training last began."""
+        if self._identity is None:
+            self._identity = self.identify()
+        return self._identity
+
+    def identify(self, *, ended: bool = False) -> dict[str, object]:
+        """What determines the run as it stands; `ended` as in `run_identity`."""
+        trainer = self._trainer
+        return run_identity(trainer.method, trainer.teacher, trainer.splits, trainer.args, ended=ended)
 
     def begin(self, resume_from_checkpoint: str | os.PathLike | bool | None) -> str | None:
         """Start the clock, and find the checkpoint to go on from; on all ranks the same.
@@ -62,44 +62,42 @@ class Checkpointing(Trainer):
         Raises:
             ValueError: if there is none, or it is not whole, or of another run.
         """
-        self._began, self._evaluation_seconds, self._seconds_before = time.perf_counter(), 0.0, 0.0
-        found, problem = None, None
-        if self.is_world_process_zero():
+        clock = self._trainer.stopwatch
+        clock.start()
+        found, seconds, problem = None, 0.0, None
+        if self._trainer.is_world_process_zero():
             # Before the teacher may be divided over devices.
-            self._identity = self._make_identity()
+            self._identity = self.identify()
             try:
-                found = self._find(resume_from_checkpoint)
+                found, seconds = self._find(resume_from_checkpoint)
             except ValueError as error:
                 problem = str(error)
         # Decided by the first rank: a file that another one does not see yet must not part them.
-        told = [found, problem, self._seconds_before, self._identity]
-        if self.args.world_size > 1:
+        told = [found, seconds, problem, self._identity]
+        if self._trainer.args.world_size > 1:
             broadcast_object_list(told)
-        found, problem, self._seconds_before, self._identity = told
+        found, clock.carried, problem, self._identity = told
         if problem is not None:
             raise ValueError(problem)
         return found
 
-    def _make_identity(self) -> dict[str, object]:
-        return run_identity(self.method, self.teacher, self.splits, self.args)
-
-    def _find(self, given: str | os.PathLike | bool | None) -> str | None:
+    def _find(self, given: str | os.PathLike | bool | None) -> tuple[str | None, float]:
+        """The checkpoint to go on from, and the seconds of the run until then."""
         if given is None or given is False:
-            return None
+            return None, 0.0
         if given is not True:
-            self._seconds_before = self._check(os.fspath(given))["seconds"]
-            return os.fspath(given)
-        problems = []
-        for folder in _newest_first(self.args.output_dir):
+            return os.fspath(given), self._check(os.fspath(given))["seconds"]
+        problems, output_dir = [], self._trainer.args.output_dir
+        for folder in _newest_first(output_dir):
             try:
-                self._seconds_before = self._check(str(folder))["seconds"]
+                seconds = self._check(str(folder))["seconds"]
             except ValueError as error:
                 problems.append(str(error))
                 continue
             if problems:
                 logger.warning(f"Going on from {folder}. Passed over: {problems[0]}")
-            return str(folder)
-        none = f"There is no checkpoint in {self.args.output_dir!r} to resume from: leave resume_from_checkpoint out."
+            return str(folder), seconds
+        none = f"There is no checkpoint in {output_dir!r} to resume from: leave resume_from_checkpoint out."
         raise ValueError(problems[0] if problems else none)
 
     def _check(self, folder: str) -> dict[str, object]:
@@ -116,12 +114,12 @@ class Checkpointing(Trainer):
                 f"The checkpoint {folder!r} does not say which run it is of: it has no readable {MARK}. An older "
                 f"version of hf-lotus wrote it, or another program. {anew}"
             )
-        if told := differences(mark["run"], self._identity):
+        if told := differences(mark["run"], self.identity):
             raise ValueError(
                 f"The checkpoint {folder!r} is of another run, which differs in: {'; '.join(told)}. To go on with "
                 f"that run, give what it was given. {anew}"
             )
-        if not isinstance(self.method, WeightEdit):
+        if not self._trainer.hooks.edits:
             _require_whole(folder)
         return mark
 
@@ -132,27 +130,18 @@ class Checkpointing(Trainer):
             folder: with weights, or about to get them.
             **more: what else to say of them, as JSON values.
         """
-        if self.is_world_process_zero():
+        if self._trainer.is_world_process_zero():
             os.makedirs(folder, exist_ok=True)
-            self._identity = self._identity or self._make_identity()
-            text = json.dumps({"run": self._identity, "seconds": self.seconds_so_far, **more}, indent=1)
+            text = json.dumps({"run": self.identity, "seconds": self._trainer.stopwatch.seconds, **more}, indent=1)
             write_whole(Path(folder) / MARK, text + "\n")
 
-    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        # First, as older checkpoints may be deleted right after the last file is written.
-        self.mark(os.path.join(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"))
-        super()._save_checkpoint(model, trial)
+    def mark_first(self, folder: str | os.PathLike | None) -> None:
+        """Mark a checkpoint of a round before its weights are written; leave any other folder alone.
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        # The state comes next, by which a checkpoint is known to be whole: on the other ranks too.
-        self.accelerator.wait_for_everyone()
-
-    # ---- weights ----
-
-    def load_weights(self, folder: str) -> None:
-        """Load the weights that `save_model` wrote."""
-        self._load_from_checkpoint(folder)
+        Not after: older checkpoints may be deleted right after its last file is there.
+        """
+        if self._trainer.is_in_train and folder is not None and _number(Path(folder)) >= 0:
+            self.mark(folder)
 
     def load_marked(self, folder: str, **more: object) -> None:
         """Load weights from a folder that `mark` was called for with the same words.
@@ -168,40 +157,27 @@ class Checkpointing(Trainer):
                 f"{folder!r} no longer holds the weights that this run kept there ({told}): another run, or a later "
                 "part of this one, wrote there since. Begin anew, in an output_dir of its own."
             )
-        self._load_from_checkpoint(folder)
+        self._trainer.load_weights(folder)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if not self._load_pretrained(resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_stopped(self, checkpoint: str) -> None:
-        """Load what a run ends with that had stopped when the checkpoint was written; `state` is the checkpoint's."""
-        best = self.state.best_model_checkpoint
-        chosen = self.args.load_best_model_at_end and best is not None and os.path.isdir(best)
-        self._load_best_model() if chosen else self._load_from_checkpoint(checkpoint)
-
-    def _load_best_model(self) -> None:
-        if not self._load_pretrained(self.state.best_model_checkpoint):
-            super()._load_best_model()
-
-    def _load_pretrained(self, folder: str) -> bool:
-        """Load weights the way `from_pretrained` does, where the model has one.
+    def load_pretrained(self, folder: str) -> bool:
+        """Load weights the way `from_pretrained` does, where the model has one; return whether it has.
 
         `Trainer` matches the saved names against the module's own without renaming, and for ViT-family models most
         do not match, which it only warns of.
         """
-        model = self.accelerator.unwrap_model(self.model)
+        trainer = self._trainer
+        model = trainer.accelerator.unwrap_model(trainer.model)
         if not isinstance(model, PreTrainedModel) or hasattr(model, "peft_config"):
             return False
-        if self.is_fsdp_enabled and not (Path(folder) / SAFE_WEIGHTS_NAME).is_file():
+        if trainer.is_fsdp_enabled and not (Path(folder) / SAFE_WEIGHTS_NAME).is_file():
             return False  # each rank has saved its own part
         # The class of the teacher: the student's is another one while its weights are divided.
-        load_whole(model, type(self.teacher).from_pretrained(folder, dtype=model.dtype).state_dict())
+        load_whole(model, type(trainer.teacher).from_pretrained(folder, dtype=model.dtype).state_dict())
         return True
 
 
 def read_mark(folder: str | os.PathLike) -> dict[str, object] | None:
-    """What `Checkpointing.mark` wrote into a folder; None where there is nothing readable."""
+    """What `Checkpoints.mark` wrote into a folder; None where there is nothing readable."""
     try:
         mark = json.loads((Path(folder) / MARK).read_text(encoding="utf-8"))
         return {**mark, "run": dict(mark["run"]), "seconds": float(mark["seconds"])}
@@ -226,8 +202,8 @@ def _newest_first(folder: str | os.PathLike) -> list[Path]:
 
 
 def _number(folder: Path) -> int:
-    number = folder.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")
-    return int(number) if number.isdecimal() else -1
+    name, _, number = folder.name.rpartition("-")
+    return int(number) if name == PREFIX_CHECKPOINT_DIR and number.isdecimal() else -1
 
 
 def _require_whole(folder: str) -> None:

@@ -1,4 +1,8 @@
-"""What determines a run, so that a checkpoint can tell which run it is of."""
+"""What determines a run: the one place that says when two runs are the same.
+
+A checkpoint is gone on from, a row of a comparison or a trained model is taken as it was kept, and the teacher's
+logits are read again, only where it agrees.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +23,16 @@ from hf_lotus.data.images import ReadyImages
 from hf_lotus.methods import UnlearningMethod, describe
 from hf_lotus.publishing.digests import sample_contents, weights_digest
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.utils.mappings import flat
 
-# The training arguments from which other weights would come, and that no other entry tells. Where the run's folder is,
-# what it logs, and how often it saves or evaluates is not among them.
-_DECISIVE = ("seed", "data_seed", "learning_rate", "optim", "optim_args", "weight_decay", "max_grad_norm")
-_DECISIVE += ("adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps")
-_DECISIVE += ("horizontal_flip", "crop_padding", "dataloader_drop_last", "greater_is_better", "keep_teacher_logits")
-_DECISIVE += ("teacher_logits_dtype",)
+# The training arguments from which other weights come, and that no other entry tells. Where the run's folder is, what
+# it logs, how often it saves or evaluates, and how many workers read its samples is not among them.
+DECISIVE = ("seed", "data_seed", "learning_rate", "optim", "optim_args", "optim_target_modules", "weight_decay")
+DECISIVE += ("adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps")
+DECISIVE += ("max_grad_norm", "neftune_noise_alpha", "horizontal_flip", "crop_padding", "dataloader_drop_last")
+DECISIVE += ("greater_is_better", "keep_teacher_logits", "teacher_logits_dtype")
+# How far a run goes. Two that differ in nothing else take the same steps for as long as both go on.
+LENGTH = ("num_train_epochs", "max_steps", "early_stopping_patience")
 # Schedules that go on alike whatever number of rounds is to come: such a run may be made longer when it is resumed.
 _ENDLESS = ("constant", "constant_with_warmup")
 # Of each set so many samples are read; the labels and, of a selection, the row numbers of all of them.
@@ -34,9 +41,14 @@ _NAMES = {"model": "the model's weights (give the original model, not a checkpoi
 
 
 def run_identity(
-    method: UnlearningMethod, model: nn.Module, splits: Mapping[str, Dataset | None], arguments: UnlearningArguments
+    method: UnlearningMethod,
+    model: nn.Module,
+    splits: Mapping[str, Dataset | None],
+    arguments: UnlearningArguments,
+    *,
+    ended: bool = False,
 ) -> dict[str, object]:
-    """What determines a run, as JSON values. Two runs that agree in it end with the same weights.
+    """What determines a run, as JSON values. Two runs that agree in it take the same steps as far as both go.
 
     It costs one pass of hashing over the weights and the labels; of the samples only a few are read.
 
@@ -45,9 +57,31 @@ def run_identity(
         model: the model as it was before the run.
         splits: name → data set made ready, or None.
         arguments: the training arguments, with nothing left open.
+        ended: tell what a run came to when it had ended, weights and figures, and not only how it goes on: then its
+            length counts too, every set that it is measured on, and the `datasets` fingerprint of each, since what was
+            kept is taken without being looked at again.
     """
+    chosen = _decisive(arguments, ended)
+    # Otherwise the test set takes part only where a round is chosen by it.
+    used = {name: dataset for name, dataset in splits.items() if dataset is not None}
+    if not ended and not arguments.load_best_model_at_end:
+        used.pop("test", None)
+    identity = {
+        "method": describe(method),
+        "arguments": chosen,
+        "model": weights_digest(model),
+        "sets": {name: _set_digest(dataset) for name, dataset in used.items()},
+    }
+    if ended:
+        identity["fingerprints"] = {name: _own_fingerprint(dataset) for name, dataset in used.items()}
+    return json.loads(
+        json.dumps(identity, default=lambda value: getattr(value, "__qualname__", type(value).__qualname__))
+    )
+
+
+def _decisive(arguments: UnlearningArguments, ended: bool) -> dict[str, object]:
     values = arguments.to_dict()
-    chosen = {name: values[name] for name in _DECISIVE if name in values}
+    chosen = {name: values[name] for name in DECISIVE if name in values}
     # Which samples share a batch, and the noise of each batch, depend on how a step is dealt out.
     chosen |= {
         "per_device_train_batch_size": arguments.train_batch_size,
@@ -60,24 +94,36 @@ def run_identity(
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         chosen["weights divided by"] = kind.value  # who keeps the optimizer's state in files of their own
     warmup_is_a_share = 0 < arguments.warmup_steps < 1
+    length = {name: values[name] for name in LENGTH}
+    length.pop("num_train_epochs" if arguments.max_steps > 0 else "max_steps")  # the one overrules the other
+    if ended:
+        return chosen | length
     if chosen["lr_scheduler_type"] not in _ENDLESS or warmup_is_a_share:
-        rounds, steps = arguments.num_train_epochs, arguments.max_steps
-        chosen |= {"max_steps": steps} if steps > 0 else {"num_train_epochs": rounds}
-    # The test set takes part only where a round is chosen by it.
-    used = {name: dataset for name, dataset in splits.items() if dataset is not None}
-    if not arguments.load_best_model_at_end:
-        used.pop("test", None)
-    return json.loads(
-        json.dumps(
-            {
-                "method": describe(method),
-                "arguments": chosen,
-                "model": weights_digest(model),
-                "sets": {name: _set_digest(dataset) for name, dataset in used.items()},
-            },
-            default=lambda value: getattr(value, "__qualname__", type(value).__qualname__),
-        )
-    )
+        length.pop("early_stopping_patience")
+        return chosen | length
+    return chosen
+
+
+def identity_digest(identity: Mapping[str, object], *more: object) -> str:
+    """SHA-256 of `run_identity`, and of what else determines what was kept, as JSON values."""
+    return hashlib.sha256(json.dumps([identity, *more], sort_keys=True).encode()).hexdigest()
+
+
+def teacher_logits_key(identity: Mapping[str, object], side: str, device: torch.device) -> str:
+    """What determines the original model's logits on the samples of one side.
+
+    Args:
+        identity: `run_identity` of the run.
+        side: "forget" or "retain".
+        device: where they are computed.
+    """
+    precision = identity["arguments"]["mixed_precision"]
+    return f"{identity['model']} {identity['sets'][side]} {precision} {device.type}"
+
+
+def _own_fingerprint(dataset: Dataset) -> str | None:
+    """What `datasets` tells a set by, where it is one of its own."""
+    return getattr(getattr(dataset, "images", dataset), "_fingerprint", None)
 
 
 def _set_digest(dataset: Dataset) -> str:
@@ -115,7 +161,7 @@ def differences(theirs: Mapping[str, object], ours: Mapping[str, object]) -> lis
         theirs: `run_identity` of the run that a checkpoint is of.
         ours: that of the run at hand.
     """
-    first, second = _flat(theirs), _flat(ours)
+    first, second = flat(theirs, "."), flat(ours, ".")
     told = []
     for name in sorted(first.keys() | second.keys()):
         there, here = first.get(name), second.get(name)
@@ -130,13 +176,6 @@ def differences(theirs: Mapping[str, object], ours: Mapping[str, object]) -> lis
             label = "method" if rest == "name" else rest
             told.append(f"{label} ({_shown(there)} there, {_shown(here)} here)")
     return told
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _shown(value: object) -> str:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from huggingface_hub import CommitInfo, HfApi
-from transformers import Trainer
-from transformers.trainer_utils import HubStrategy
+from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import logging
 
 from hf_lotus.data.batches import read_dataset_labels
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.provenance import provenance
 from hf_lotus.evaluation.results import UnlearningResult
-from hf_lotus.methods import describe, name_of
+from hf_lotus.methods import describe
 from hf_lotus.publishing.digests import Salt
+from hf_lotus.publishing.evidence import write_evidence
 from hf_lotus.publishing.hub import PublishError, explain, push
-from hf_lotus.publishing.model_card import FIGURE, write_model_card
+from hf_lotus.publishing.model_card import write_model_card
 from hf_lotus.publishing.record import FINISHED, IN_PROGRESS, RECORD, ForgetSetRecord, now, salt_path, weight_digests
 from hf_lotus.publishing.sources import HTTP_ERROR, dataset_source, inherited_license, source
-from hf_lotus.publishing.verification import RESULTS
-from hf_lotus.reporting.figures import comparison_figure
+
+if TYPE_CHECKING:
+    from hf_lotus.trainer.given import Given
+    from hf_lotus.trainer.trainer import UnlearningTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -34,177 +38,158 @@ ARGUMENTS = ("optim", "optim_args", "learning_rate", "lr_scheduler_type", "weigh
 _TASKS = {"ForImageClassification": "image-classification", "ForSequenceClassification": "text-classification"}
 
 
-class Publishing(Trainer):
-    """The part of `UnlearningTrainer` that others will read: nothing in here changes a weight.
+class Publisher(TrainerCallback):
+    """What one trainer leaves in its folders for others to read, and pushes; nothing in here changes a weight.
+
+    Args:
+        trainer: the trainer, which need not be made to its end.
+        given: what it is given; `hub_strategy` is taken over, so that `Trainer` pushes no checkpoint of its own.
+        record: what is known of the forget set; made when it is first needed, if None.
 
     Attributes:
-        forget_set: the record of what is to be forgotten; made when it is first needed, unless it was given.
+        record: the record of what is to be forgotten, or None before it is made.
         measured: the comparison and the student's predictions behind it; None where the weights were not measured.
+
+    Raises:
+        ValueError: if the record is of another number of samples.
     """
 
-    forget_set: ForgetSetRecord | None = None
-    measured: tuple[UnlearningResult, Mapping[str, Predictions]] | None = None
-
-    def take_record(self, record: ForgetSetRecord | None) -> None:
-        """Go on with a record of the user's, checked against the forget set as far as that costs nothing."""
-        rows = len(self.splits["forget"])
+    def __init__(self, trainer: UnlearningTrainer, given: Given, record: ForgetSetRecord | None):
+        rows = len(given.splits["forget"])
         if record is not None and record.rows != rows:
             raise ValueError(
                 f"forget_set is the record of {record.rows} samples, and the forget set has {rows}. Make it of the "
                 "split that forget_dataset comes from, after identical images were moved or dropped."
             )
-        self.forget_set = record
+        self._trainer, self.record = trainer, record
+        self.measured: tuple[UnlearningResult, Mapping[str, Predictions]] | None = None
+        # Were one of Trainer's methods renamed, it would push nothing, rather than optimizer states.
+        self._strategy, given.args.hub_strategy = given.args.hub_strategy, HubStrategy.END
 
-    @property
-    def salt_path(self) -> Path:
-        """Where the salt of a record is kept that the trainer makes itself: beside `output_dir`, never in it."""
-        return salt_path(self.args.output_dir)
+    def follow(self, previous: ForgetSetRecord) -> None:
+        """Go on from another record: what it tells of is in this run's record too (`ForgetSetRecord.following`)."""
+        if self.record is not None:
+            self.record = self.record.following(previous)
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As in `Trainer`, and `forget_set.json` beside the weights; pushes where `push_to_hub` is set."""
-        super().save_model(output_dir, _internal_call=True)
-        if _internal_call:
-            return
-        folder = output_dir or self.args.output_dir
-        if self.is_world_process_zero():
-            self._write_record(folder)
-        if self.args.push_to_hub:
-            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """As in `Trainer`, but `training_args.bin` gets no token."""
-        token, self.args.hub_token = self.args.hub_token, None
+    @contextmanager
+    def without_token(self) -> Iterator[None]:
+        """Keep the token out of `training_args.bin`, which is written in here."""
+        args = self._trainer.args
+        token, args.hub_token = args.hub_token, None
         try:
-            super()._save(output_dir, state_dict)
+            yield
         finally:
-            self.args.hub_token = token
+            args.hub_token = token
 
-    def create_model_card(
-        self,
-        language: str | None = None,
-        license: str | None = None,
-        tags: str | list[str] | None = None,
-        model_name: str | None = None,
-    ) -> None:
-        """Save the model, and write its card with `results.json`, `entropy.png` and `forget_set.json` beside it.
+    def saved(self, folder: str) -> None:
+        """Write the record beside weights that the user had saved; push, where `push_to_hub` is set."""
+        args = self._trainer.args
+        if self._trainer.is_world_process_zero():
+            self.write_record(folder)
+        if args.push_to_hub:
+            self._trainer.push_to_hub(commit_message="Model save", revision=args.hub_revision)
 
-        Saved first, so that the figures are of the weights in the folder; measured where `compare` has not been called
-        since the student was trained. Call it on every rank.
-
-        Args:
-            language: of the data, for the card's header.
-            license: of the model, instead of the base model's.
-            tags: further tags.
-            model_name: instead of the folder's name.
-        """
-        self.save_model(_internal_call=True)
-        if self.measured is None:
-            self.compare()
-        if not self.is_world_process_zero():
-            return
-        result, predictions = self.measured
-        folder = Path(self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        record = self._write_record(folder)
-        self._published(result, record).to_json(folder / RESULTS)
-        comparison_figure(self.evaluator.yardstick, self.method_name, predictions, folder / FIGURE)
-        own = [tags] if isinstance(tags, str) else list(tags or [])
-        tags = own + [tag for tag in getattr(self.model, "model_tags", None) or [] if tag not in own]
-        metadata = {"language": language, "license": license, "tags": tags, "model_name": model_name}
-        write_model_card(folder, result, self.method_name, record, **metadata)
-
-    def push_to_hub(
-        self,
-        commit_message: str | None = "End of unlearning",
-        blocking: bool = True,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-        **card: object,
-    ) -> CommitInfo | Future | None:
-        """Save, measure, write the card, and upload all of it in one commit. Call it on every rank.
-
-        Uploaded are weights, configuration, processor, card, record, results and figure, and nothing else.
-
-        Args:
-            commit_message: of the commit.
-            blocking: whether to wait for the upload.
-            token: of the Hub, instead of `hub_token`.
-            revision: the branch, instead of `hub_revision`.
-            private: whether to make the repository private, if it is made.
-            **card: as in `create_model_card`.
-
-        Returns:
-            the commit, or a future of it if not blocking; None on other ranks than the first.
-
-        Raises:
-            PublishError: if there is no token, or the Hub refuses, or cannot be reached.
-        """
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        token = token or self.args.hub_token
-        if self.hub_model_id is None:
-            self.init_hf_repo(token=token, private=private)
-        if self.hub_model_id is not None:
-            card.setdefault("model_name", self.hub_model_id.split("/")[-1])
-        self.create_model_card(**card)
-        if not self.is_world_process_zero():
-            return None
-        options = {"token": token, "revision": revision or self.args.hub_revision, "commit_message": commit_message}
-        if blocking:
-            return push(self.args.output_dir, self.hub_model_id, **options)
-        return HfApi().run_as_future(push, self.args.output_dir, self.hub_model_id, **options)
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As in `Trainer`; optimizer states, which know the forgotten data too, are not published."""
-        if self.args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+    @contextmanager
+    def making_repository(self) -> Iterator[None]:
+        """Refuse to publish optimizer states, which know the forgotten data too, and explain what the Hub refuses."""
+        if self._strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             raise ValueError(
-                f"hub_strategy={self.args.hub_strategy.value!r} would publish optimizer states and checkpoints, which "
+                f"hub_strategy={self._strategy.value!r} would publish optimizer states and checkpoints, which "
                 "know what is to be forgotten. Use 'every_save' or 'end'."
             )
         try:
-            super().init_hf_repo(token=token, private=private)
+            yield
         except (HTTP_ERROR, OSError) as error:
-            name = self.args.hub_model_id or Path(self.args.output_dir).name
+            args = self._trainer.args
+            name = args.hub_model_id or Path(args.output_dir).name
             raise PublishError(f"The repository {name} cannot be made: {explain(error)}.") from error
 
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Push a checkpoint's weights, marked as unfinished; a push that fails does not stop the run."""
-        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+    def write_card(self, tags: str | list[str] | None, **metadata: str | None) -> None:
+        """Write card, record, results and figure beside the weights; the first rank's job, once they are measured.
+
+        Args:
+            tags: further tags.
+            **metadata: `language`, `license` and `model_name` of the card.
+        """
+        trainer = self._trainer
+        if not trainer.is_world_process_zero():
             return
-        started = time.time()
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        record = self._write_record(checkpoint_folder, IN_PROGRESS)
-        name = self.hub_model_id.split("/")[-1]
-        write_model_card(checkpoint_folder, None, self.method_name, record, model_name=name)
-        message = f"Unlearning in progress, step {self.state.global_step}"
-        options = {"token": self.args.hub_token, "revision": self.args.hub_revision, "commit_message": message}
-        try:
-            push(checkpoint_folder, self.hub_model_id, **options)
-        except PublishError as error:
-            logger.warning(f"{error} The run goes on.")
-        self._evaluation_seconds += time.time() - started
+        result, predictions = self.measured
+        folder = Path(trainer.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        record = self.write_record(folder)
+        own = [tags] if isinstance(tags, str) else list(tags or [])
+        tags = own + [tag for tag in getattr(trainer.model, "model_tags", None) or [] if tag not in own]
+        published = self._published(result, record)
+        name, evaluator = trainer.method_name, trainer.evaluator
+        write_evidence(folder, published, name, predictions, evaluator, record, tags=tags, **metadata)
+
+    def push(
+        self,
+        commit_message: str | None,
+        blocking: bool,
+        token: str | None,
+        revision: str | None,
+        private: bool | None,
+        card: dict[str, object],
+    ) -> CommitInfo | Future | None:
+        """As `UnlearningTrainer.push_to_hub`, where the arguments are told."""
+        trainer, args = self._trainer, self._trainer.args
+        trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
+        token = token or args.hub_token
+        if trainer.hub_model_id is None:
+            trainer.init_hf_repo(token=token, private=private)
+        if trainer.hub_model_id is not None:
+            card.setdefault("model_name", trainer.hub_model_id.split("/")[-1])
+        trainer.create_model_card(**card)
+        if not trainer.is_world_process_zero():
+            return None
+        options = {"token": token, "revision": revision or args.hub_revision, "commit_message": commit_message}
+        if blocking:
+            return push(args.output_dir, trainer.hub_model_id, **options)
+        return HfApi().run_as_future(push, args.output_dir, trainer.hub_model_id, **options)
+
+    def on_save(self, args, state, control, **kwargs) -> None:
+        """Push a checkpoint's weights, marked as unfinished; a push that fails does not stop the run."""
+        trainer = self._trainer
+        if not args.push_to_hub or self._strategy == HubStrategy.END or not trainer.is_world_process_zero():
+            return
+        with trainer.stopwatch.paused():
+            trainer.callback_handler.on_push_begin(args, state, control)
+            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            record = self.write_record(folder, IN_PROGRESS)
+            name = trainer.hub_model_id.split("/")[-1]
+            write_model_card(folder, None, trainer.method_name, record, model_name=name)
+            message = f"Unlearning in progress, step {state.global_step}"
+            options = {"token": args.hub_token, "revision": args.hub_revision, "commit_message": message}
+            try:
+                push(folder, trainer.hub_model_id, **options)
+            except PublishError as error:
+                logger.warning(f"{error} The run goes on.")
 
     # ---- the record ----
 
-    def _write_record(self, folder: str | Path, status: str = FINISHED) -> ForgetSetRecord:
+    def write_record(self, folder: str | Path, status: str = FINISHED) -> ForgetSetRecord:
         """Write the record of the weights in a folder; the first rank's job."""
-        if self.forget_set is None:
-            self.forget_set = self._forget_set()
-        if self.forget_set.base_model["name"] is None:
-            self.forget_set = replace(self.forget_set, base_model=self._base_model())
+        trainer = self._trainer
+        if self.record is None:
+            self.record = self._forget_set()
+        if self.record.base_model["name"] is None:
+            self.record = replace(self.record, base_model=self._base_model())
+        kind = type(trainer.run.student).__name__
         record = replace(
-            self.forget_set,
+            self.record,
             status=status,
             weights=weight_digests(folder),
-            method=describe(self.method),
+            method=describe(trainer.method),
             arguments=self.recorded_arguments(),
-            seeds={"seed": self.args.seed, "data_seed": self.args.data_seed},
-            seconds=self.unlearning_seconds,
-            task=next((task for end, task in _TASKS.items() if type(self.run.student).__name__.endswith(end)), None),
+            seeds={"seed": trainer.args.seed, "data_seed": trainer.args.data_seed},
+            seconds=trainer.unlearning_seconds,
+            task=next((task for end, task in _TASKS.items() if kind.endswith(end)), None),
             created=now(),
         )
         if self.measured is not None and status == FINISHED:
-            record = record.measured(self.measured[0], self.method_name)
+            record = record.measured(self.measured[0], trainer.method_name)
         else:
             about = provenance()
             record = replace(record, results=None, versions=about["versions"], hardware=about["hardware"])
@@ -220,12 +205,12 @@ class Publishing(Trainer):
 
     def _forget_set(self) -> ForgetSetRecord:
         """What the forget set alone can tell: not by what it was chosen, nor from which revision."""
-        ready = self.splits["forget"]
+        ready = self._trainer.splits["forget"]
         samples, labels = getattr(ready, "images", ready), read_dataset_labels(ready).numpy()
-        config = getattr(self.run.student, "config", None)
+        config = getattr(self._trainer.run.student, "config", None)
         what = {"class_names": getattr(config, "id2label", None), "dataset": dataset_source(samples)}
-        what["image_column"] = self._columns["image_column"]
-        salt = Salt.read_or_create(self.salt_path)
+        what["image_column"] = self._trainer.given.columns["image_column"]
+        salt = Salt.read_or_create(salt_path(self._trainer.args.output_dir))
         try:
             return ForgetSetRecord.of(samples, labels, salt, **what)
         except ValueError as error:
@@ -234,17 +219,13 @@ class Publishing(Trainer):
 
     def _base_model(self) -> dict[str, object]:
         """What the model says of itself; which commit it was, newer transformers do not keep."""
-        config = getattr(self.run.student, "config", None)
+        config = getattr(self._trainer.run.student, "config", None)
         name, revision = getattr(config, "_name_or_path", None), getattr(config, "_commit_hash", None)
         return {**source(name, revision), "license": inherited_license(name, revision)}
 
     def recorded_arguments(self) -> dict[str, object]:
         """The training arguments that results and record have."""
-        samples = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        chosen = {name: value for name, value in self.args.to_dict().items() if name in ARGUMENTS}
+        args = self._trainer.args
+        samples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        chosen = {name: value for name, value in args.to_dict().items() if name in ARGUMENTS}
         return {**chosen, "batch_size": samples}
-
-    @property
-    def method_name(self) -> str:
-        """The method's name in tables: its registered name, or its class's."""
-        return name_of(self.method)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,8 @@ from hf_lotus.methods import GradientMethod, LossInputs
 from hf_lotus.models.loading import load_model
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import last_whole_checkpoint
-from hf_lotus.trainer.fingerprint import run_identity
+from hf_lotus.trainer.fingerprint import identity_digest, run_identity
+from hf_lotus.trainer.given import check_given
 from hf_lotus.trainer.trainer import UnlearningTrainer
 from hf_lotus.utils.files import write_whole
 
@@ -71,18 +71,13 @@ def trained_model(
         **columns: `image_column` and `label_column`.
     """
     # The trainer wants two sides, which take part alike: which rows stand on which makes no difference.
-    sides = {"forget_dataset": dataset.select([0]), "retain_dataset": dataset.select(range(1, len(dataset)))}
+    sides = {"forget": dataset.select([0]), "retain": dataset.select(range(1, len(dataset)))}
     folder = Path(folder)
-    settings = {"output_dir": str(folder), "save_strategy": "epoch", "save_total_limit": 1, "logging_strategy": "no"}
-    trainer = UnlearningTrainer(
-        model, arguments.changed(**settings), _Training(), **sides, processing_class=processor, **columns
-    )
-    about = {
-        **run_identity(trainer.method, trainer.teacher, trainer.splits, trainer.args),
-        "num_train_epochs": trainer.args.num_train_epochs,
-        "fingerprint": dataset._fingerprint,
-    }
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    settings = {"save_strategy": "epoch", "save_total_limit": 1, "logging_strategy": "no"}
+    sets = {**sides, "unseen": None, "test": None}
+    given = check_given(model, arguments.changed(**settings), _Training(), sets, processing_class=processor, **columns)
+    about = run_identity(given.method, model, given.splits, given.args, ended=True)
+    key = identity_digest(about)
     kept = folder / key[:16]
     # Two recipes that run at once may need the same model: one trains it, the other waits.
     with FileLock(folder / f"{key[:16]}.lock"):
@@ -90,17 +85,28 @@ def trained_model(
             say(f"kept in {kept}")
             seconds = json.loads((kept / _TRAINED).read_text(encoding="utf-8"))["seconds"]
             return TrainedModel(load_model(str(kept)), seconds)
+        trainer = UnlearningTrainer(
+            model,
+            given.args.changed(output_dir=str(_unfinished(kept))),
+            given.method,
+            forget_dataset=given.splits["forget"],
+            retain_dataset=given.splits["retain"],
+            processing_class=processor,
+        )
         return _train(trainer, processor, kept, {"key": key, "determined_by": about}, say)
+
+
+def _unfinished(kept: Path) -> Path:
+    return kept.with_name(f"{kept.name}.unfinished")
 
 
 def _train(
     trainer: UnlearningTrainer, processor: object, kept: Path, record: dict[str, object], say: Callable[[str], None]
 ) -> TrainedModel:
     """Train, or go on from the last whole checkpoint, and keep the model in a folder that appears whole."""
-    unfinished = kept.with_name(f"{kept.name}.unfinished")
+    unfinished = _unfinished(kept)
     samples = len(trainer.train_dataset)
     say(f"training on {samples} rows for {trainer.args.num_train_epochs:g} epochs")
-    trainer.args.output_dir = str(unfinished)
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(unfinished))
     trained = trainer.run.student.cpu()
     trained.save_pretrained(unfinished / "model")

@@ -43,11 +43,6 @@ class RoundControl(TrainerCallback):
         """The pass of the optimizer step that is being made."""
         return self._pass_at(self.trainer.state.global_step)[0]
 
-    @property
-    def ends_pass(self) -> bool:
-        """Whether the optimizer step that is being made is the last of its pass."""
-        return self._pass_at(self.trainer.state.global_step)[1]
-
     def _pass_at(self, step: int) -> tuple[Pass, bool]:
         return self.trainer.sampler.pass_at(self.index, step - self.first_step)
 
@@ -123,7 +118,7 @@ class RoundControl(TrainerCallback):
         self._log(index)
 
     def _decide(self, index: int) -> None:
-        self.current = self.trainer.method.begin_round(self.trainer.run, index)
+        self.current = self.trainer.hooks.begin_round(self.trainer.run, index)
         taken = sorted(self.current.values.keys() & set(_LOGGED_BESIDE))
         if taken:
             raise ValueError(
@@ -149,12 +144,12 @@ class RoundControl(TrainerCallback):
         index = round(ended) - 1
         if index < 0 or index + 1 != ended or index in self._distances():
             return
-        distance = self.trainer.method.round_distance(self.trainer.run)
+        distance = self.trainer.hooks.round_distance(self.trainer.run)
         if distance is None:
             return
         if distance < min(self._distances().values(), default=float("inf")):
             self.trainer.save_model(self._best_folder, _internal_call=True)
-            self.trainer.mark(self._best_folder, after_round=index)
+            self.trainer.checkpoints.mark(self._best_folder, after_round=index)
         self.trainer.log({"after_round": index, "distance": distance})
 
     def rewind(self) -> None:
@@ -169,5 +164,5 @@ class RoundControl(TrainerCallback):
         best = min(distances, key=distances.get)  # the first of equal ones
         # Where Trainer has chosen a round too, its choice is what the model holds now.
         if best + 1 != self.trainer.state.epoch or self.trainer.args.load_best_model_at_end:
-            self.trainer.load_marked(self._best_folder, after_round=best)
+            self.trainer.checkpoints.load_marked(self._best_folder, after_round=best)
         self.trainer.log({"rewound_to_round": best, "distance": distances[best]})

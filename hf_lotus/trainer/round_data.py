@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_lotus.data.batches import FORGET_FLAG, POSITION
+from hf_lotus.data.batches import FORGET_FLAG, POSITION, read_dataset_labels
 from hf_lotus.data.prepared import gives_batches
+from hf_lotus.methods.rounds import Streams
 from hf_lotus.utils.seeds import SUBSET, derived_seed
 
 
@@ -96,6 +97,27 @@ class RoundDataset(torch.utils.data.Dataset):
             rows = self.retain_rows[positions[~is_forget] - self.num_forget]
             parts.append((~is_forget, self.retain.__getitems__(rows)))
         return {**_interleave(parts, len(positions)), FORGET_FLAG: is_forget, POSITION: given}
+
+
+def draw_round(
+    streams: Streams, forget: torch.utils.data.Dataset, retain: torch.utils.data.Dataset, seed: int
+) -> RoundDataset:
+    """The samples of a round; the part of the retain set in it is drawn here, once a run.
+
+    Args:
+        streams: what the method asks for.
+        forget: the forget set.
+        retain: the retain set.
+        seed: seed of the draw.
+    """
+    forget_rows = torch.arange(len(forget) if streams.forget else 0)
+    if streams.forget_per_class is not None:
+        forget_rows = draw_per_class(read_dataset_labels(forget), streams.forget_per_class, seed, repeat=True)
+    if streams.retain_per_class is not None:
+        retain_rows = draw_per_class(read_dataset_labels(retain), streams.retain_per_class, seed)
+    else:
+        retain_rows = draw_subset(len(retain), streams.retain_fraction, seed)
+    return RoundDataset(forget, retain, forget_rows, retain_rows)
 
 
 def _interleave(parts: list[tuple[Tensor, Mapping[str, Tensor]]], size: int) -> dict[str, Tensor]:

@@ -13,11 +13,12 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
 
-from hf_lotus.data.batches import FORGET_FLAG, POSITION
+from hf_lotus.data.batches import FORGET_FLAG, POSITION, Collator, model_columns
 from hf_lotus.data.images import Augmentation, ReadyImages, ready
-from hf_lotus.methods import GradientMethod, Task
 from hf_lotus.trainer.arguments import UnlearningArguments
-from hf_lotus.trainer.round_control import RoundControl
+from hf_lotus.trainer.given import Given
+from hf_lotus.trainer.hooks import MethodHooks
+from hf_lotus.trainer.round_data import draw_round
 from hf_lotus.trainer.sampler import RoundBatches
 from hf_lotus.utils.seeds import NOISE, derived_seed
 
@@ -28,11 +29,19 @@ class RoundTrainer(Trainer):
     `Trainer` takes every epoch for as long as the first; here each round has the length that its passes give it, in
     the schedule and on a resume too.
 
+    Args:
+        model: the model to train.
+        given: what the run is made of.
+        **options: `processing_class`, `data_collator`, `callbacks` and `optimizers` of `Trainer`.
+
     Attributes:
+        given: the same.
         method: says which passes make a round, and how its learning rate is scaled.
         task: what is unlearned.
         splits: name → data set made ready, or None.
-        sampler: the batches of the current round.
+        hooks: every call of the method's hooks.
+        sampler: the batches of the current round; None before training.
+        collator: makes a batch of samples.
         counts: samples in the optimizer step, over all ranks and accumulated batches, without repetitions:
             (retained, forgotten).
     """
@@ -40,18 +49,24 @@ class RoundTrainer(Trainer):
     # The loss is averaged over all samples of an optimizer step, accumulated and on all ranks (transformers ≥ 5.20).
     loss_is_scaled_for_ga = True
 
-    method: GradientMethod
-    task: Task
-    splits: Mapping[str, Dataset | None]
-    sampler: RoundBatches
-    counts: Tensor
-    _rounds: RoundControl
-    _columns: Mapping[str, str | int | None]
-    _augmentation: Augmentation
-    _noise: torch.Generator
-    _batch_id = (-1, 0)
-    _operations: dict[int, int]
-    _evaluated: Dataset | None = None
+    def __init__(self, model: nn.Module, given: Given, **options: object):
+        self.given = given
+        self.method, self.task, self.splits = given.method, given.task, given.splits
+        self.hooks = MethodHooks(given.method, given.task)
+        self.sampler: RoundBatches | None = None
+        self.counts: Tensor | None = None
+        self._operations: dict[int, int] = {}
+        self._batch_id = (-1, 0)
+        self._evaluated: Dataset | None = None
+        self._augmentation = Augmentation(given.args.horizontal_flip, given.args.crop_padding)
+        samples = draw_round(self.hooks.streams(), self.splits["forget"], self.splits["retain"], given.args.data_seed)
+        # Trainer refuses an eval_strategy without an evaluation set; here there is always the forget set.
+        measured = self.splits["forget" if self.splits["test"] is None else "test"]
+        super().__init__(model=model, args=given.args, train_dataset=samples, eval_dataset=measured, **options)
+        # The sample count of an optimizer step then reaches `compute_loss` for every model.
+        self.model_accepts_loss_kwargs = True
+        self.collator = Collator(model_columns(model), self.data_collator)
+        self._noise = torch.Generator(device=self.args.device)
 
     def get_train_dataloader(self) -> DataLoader:
         """The batches of a round, in an order that depends only on the seed and the round."""
@@ -59,7 +74,7 @@ class RoundTrainer(Trainer):
         self.sampler = RoundBatches(
             data.num_forget,
             len(data) - data.num_forget,
-            lambda index: self.method.passes(self.task, index),
+            self.hooks.passes,
             self._train_batch_size,
             self.args.data_seed,
             accumulation=args.gradient_accumulation_steps,
@@ -110,7 +125,7 @@ class RoundTrainer(Trainer):
         """As in `Trainer`, times the method's factor for each round."""
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         last = self._num_rounds(num_training_steps)
-        scales = [self.method.learning_rate_scale(self.task, index) for index in range(last + 1)]
+        scales = [self.hooks.learning_rate_scale(index) for index in range(last + 1)]
         if any(scale != 1.0 for scale in scales):
             scale_by_round(scheduler, lambda step: scales[self.sampler.locate(step, last)])
         return scheduler
@@ -129,7 +144,7 @@ class RoundTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         """A loader for a data set of the user's: raw images are made ready first."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        dataset = ready(dataset, self.processing_class, **self._columns)
+        dataset = ready(dataset, self.processing_class, **self.given.columns)
         self._evaluated = dataset
         return self.accelerator.prepare(self._loader(dataset, batch_size=self.args.eval_batch_size))
 
@@ -137,16 +152,25 @@ class RoundTrainer(Trainer):
         """The same for `predict`."""
         return self.get_eval_dataloader(test_dataset)
 
-    def _prepare_inputs(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Move a batch to the device, and finish images there; training batches are augmented."""
-        inputs = super()._prepare_inputs(inputs)
-        training = self.model.training
-        images = self.splits["retain"] if training else self._evaluated
-        if training:
-            self._seed_batch()
-        if isinstance(images, ReadyImages):
-            inputs = images.finish(inputs, self._augmentation if training else None, self._noise)
-        return inputs
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """As in `Trainer`, once the batch's images are augmented and finished on the device."""
+        self._seed_batch()
+        inputs = self._finished(self.splits["retain"], inputs, self._augmentation)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Tensor], *args, **kwargs) -> tuple:
+        """As in `Trainer`, once the batch's images are finished on the device."""
+        return super().prediction_step(model, self._finished(self._evaluated, inputs), *args, **kwargs)
+
+    def _finished(
+        self, samples: Dataset | None, inputs: dict[str, Tensor], augmentation: Augmentation | None = None
+    ) -> dict[str, Tensor]:
+        if not isinstance(samples, ReadyImages):
+            return inputs
+        inputs = {name: value.to(self.args.device) for name, value in inputs.items()}
+        return samples.finish(inputs, augmentation, self._noise)
 
     def _seed_batch(self) -> None:
         """Seed the noise from (seed, rank, step, batch within the step): a resumed run draws the same numbers."""
@@ -171,11 +195,19 @@ class RoundTrainer(Trainer):
             self._operations[values] = super().floating_point_ops(inputs)
         return self._operations[values]
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
-        """As in `Trainer`, which also takes the norm where it is neither clipped nor logged."""
-        if grad_norm is None and self.args.logging_strategy != "steps" and not self._rounds.ends_pass:
-            return None
-        return super()._get_grad_norm(model, grad_norm)
+    def step_share(self, per_sample: Tensor, positions: Tensor, is_forget: Tensor, paired: bool) -> Tensor:
+        """A batch's share in the mean loss over all samples of the optimizer step, on all ranks; the step sums it up.
+
+        Args:
+            per_sample: losses, shape (batch,).
+            positions: the samples' places among the round's samples, shape (batch,).
+            is_forget: True for samples of the forget set, shape (batch,).
+            paired: whether each side is averaged on its own, and the two means are added.
+        """
+        counts = self.counts if paired else self.counts.sum().expand(2)
+        weights = self._is_counted(positions) / counts[is_forget.long()]
+        # Gradients are averaged over ranks, so the global mean needs their number back.
+        return (per_sample * weights).sum() * self.accelerator.num_processes
 
     def _is_counted(self, positions: Tensor) -> Tensor:
         """False for samples that are repeated to give every rank batches of one size."""

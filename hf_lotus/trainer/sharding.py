@@ -4,55 +4,61 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, fsdp2_prepare_model
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule
-from transformers import Trainer
+from transformers import TrainerCallback
 
 from hf_lotus.methods import GradientMethod, UnlearningMethod, WeightEdit, name_of
+
+if TYPE_CHECKING:
+    from hf_lotus.trainer.trainer import UnlearningTrainer
 
 _OTHERWISE = "Run it with the whole model on each device: --accelerate_config ddp, or torchrun alone."
 
 
-class ShardedTraining(Trainer):
-    """The part of `UnlearningTrainer` for FSDP2 and DeepSpeed, which divide a model between the devices.
+class Sharding(TrainerCallback):
+    """What a trainer does for FSDP2 and DeepSpeed, which divide a model between the devices.
 
-    Attributes:
-        method: the unlearning method.
-        teacher: the frozen original model; whole on each device until `divide_teacher`.
+    Args:
+        trainer: the trainer, whose accelerator is made.
     """
 
-    method: UnlearningMethod
-    teacher: nn.Module
-
-    def create_accelerator_and_postprocess(self) -> None:
-        """As in `Trainer`; refuses what cannot be right with divided weights."""
-        super().create_accelerator_and_postprocess()
-        check_launch(self.args.world_size)
-        check_sharding(self.accelerator, self.method)
+    def __init__(self, trainer: UnlearningTrainer):
+        self._trainer = trainer
+        self._hidden = ExitStack()
 
     def place_student(self) -> None:
         """Put the model on its device, whole, as it is measured before `Trainer` divides it."""
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            self._move_model_to_device(self.model, self.args.device)
+        if self._trainer.is_fsdp_enabled or self._trainer.is_deepspeed_enabled:
+            self._trainer.model.to(self._trainer.args.device)
 
-    def _prepare_for_training(self, *args, **kwargs) -> tuple:
-        with no_embeddings_apart(self.model) if self.is_fsdp_enabled else nullcontext():
-            return super()._prepare_for_training(*args, **kwargs)
-
-    def divide_teacher(self) -> None:
-        """Divide the teacher over the devices as the student will be, under FSDP2; elsewhere each keeps its copy.
+    @contextmanager
+    def dividing(self) -> Iterator[None]:
+        """Divide the teacher as the student will be, and have the student divided whole; around `Trainer.train`.
 
         DeepSpeed's stages 1 and 2 leave weights whole, so that a plain copy is all that a frozen model needs there. A
         teacher that has left the device, as its logits are kept, is left where it is.
         """
-        if self.is_fsdp_enabled and next(self.teacher.parameters()).device == self.args.device:
-            with no_embeddings_apart(self.teacher):
-                fsdp2_prepare_model(self.accelerator, self.teacher)
+        trainer = self._trainer
+        if trainer.is_fsdp_enabled:
+            if next(trainer.teacher.parameters()).device == trainer.args.device:
+                with no_embeddings_apart(trainer.teacher):
+                    fsdp2_prepare_model(trainer.accelerator, trainer.teacher)
+            self._hidden.enter_context(no_embeddings_apart(trainer.model))
+        try:
+            yield
+        finally:
+            self._hidden.close()
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        """The student is divided by now."""
+        self._hidden.close()
 
 
 def check_launch(world_size: int) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
-from hf_lotus.trainer.arguments import RETRAIN_FREE_GAP, UnlearningArguments
+from hf_lotus.evaluation.metrics import METRICS
+from hf_lotus.trainer.arguments import UnlearningArguments
 
-# What is measured only where there is data to compare with; RF-JSD itself is measured for whole classes too.
-_NEEDS = {RETRAIN_FREE_GAP: ("unseen", "test"), "rf_jsd": ("unseen",), "rf_jsd_z": ("unseen",)}
 _OTHERWISE = (
     "Or choose by another metric of `trainer.evaluate()`: metric_for_best_model='eval_forget_accuracy' with "
     "greater_is_better=False, say."
@@ -57,12 +56,14 @@ def stopping_callbacks(
     metric = arguments.chosen_by
     if metric is None:
         return []
-    if class_wise and metric != "rf_jsd" and metric in _NEEDS:
+    entry = METRICS.get(metric)
+    if entry is not None and class_wise and not entry.class_wise:
         raise ValueError(
             f"A round cannot be chosen by {metric!r} where whole classes are forgotten: unseen samples of a class "
             f"do not tell what a model that never saw it would make of them. {_OTHERWISE}"
         )
-    if missing := [name for name in _NEEDS.get(metric, ()) if splits.get(name) is None]:
+    needed = entry.needs if entry is not None else ()
+    if missing := [name for name in needed if name in splits and splits[name] is None]:
         raise ValueError(
             f"To choose a round by {metric!r} needs the {' and the '.join(missing)} set. Give it: as unseen_dataset "
             f"or eval_dataset, on the command line --unseen_split or --test_split. {_OTHERWISE}"

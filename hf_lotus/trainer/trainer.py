@@ -2,65 +2,43 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 
 import torch
+from huggingface_hub import CommitInfo
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, speed_metrics
 from transformers.utils import logging
 
-from hf_lotus.data.batches import (
-    FORGET_FLAG,
-    POSITION,
-    Collator,
-    class_logits,
-    model_columns,
-    model_inputs,
-    read_dataset_labels,
-)
-from hf_lotus.data.checks import require_unseen
-from hf_lotus.data.images import Augmentation
-from hf_lotus.data.prepared import ready_splits
+from hf_lotus.data.batches import FORGET_FLAG, POSITION, class_logits, model_inputs
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
-from hf_lotus.methods import (
-    METHODS,
-    Batch,
-    GradientMethod,
-    LossInputs,
-    LoTUS,
-    Task,
-    UnlearningMethod,
-    WeightEdit,
-    describe,
-    name_of,
-)
-from hf_lotus.methods.rounds import Streams
-from hf_lotus.models.checks import check_models
+from hf_lotus.methods import Batch, UnlearningMethod, describe, name_of
 from hf_lotus.publishing.record import ForgetSetRecord
 from hf_lotus.trainer.arguments import UnlearningArguments
-from hf_lotus.trainer.checkpoints import Checkpointing
-from hf_lotus.trainer.publisher import Publishing
+from hf_lotus.trainer.checkpoints import Checkpoints
+from hf_lotus.trainer.fingerprint import teacher_logits_key
+from hf_lotus.trainer.given import check_given
+from hf_lotus.trainer.publisher import Publisher
 from hf_lotus.trainer.round_control import RoundControl
-from hf_lotus.trainer.round_data import RoundDataset, draw_per_class, draw_subset
 from hf_lotus.trainer.round_trainer import RoundTrainer
 from hf_lotus.trainer.run import TrainerRun
-from hf_lotus.trainer.sharding import ShardedTraining
-from hf_lotus.trainer.stopping import stopping_callbacks
+from hf_lotus.trainer.sharding import Sharding, check_launch, check_sharding
+from hf_lotus.trainer.stopwatch import Stopwatch
 from hf_lotus.trainer.teacher import SIDES, FrozenTeacher, may_keep_logits
 from hf_lotus.trainer.weight_mask import WeightMask
 
 logger = logging.get_logger(__name__)
 
 
-class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer):
+class UnlearningTrainer(RoundTrainer):
     """A `Trainer` that unlearns: makes a trained classifier forget some of its training data.
 
     A frozen copy of the model (the teacher) is taken when the trainer is made. One epoch is one round of the method.
@@ -77,6 +55,7 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
             forgotten, and by RF-JSD.
         eval_dataset: the test set; no method decides by it.
         retrain_model: a model trained without the forget set, to measure the gaps from. Never used to decide anything.
+        evaluator: what measures the student, in place of one made of the sets, the teacher and `retrain_model`.
         processing_class: the model's image processor or tokenizer.
         data_collator: how to collate samples that are not images.
         image_column: name of the image column, where it cannot be told from the features.
@@ -86,6 +65,16 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
         callbacks: as in `Trainer`.
         optimizers: as in `Trainer`.
 
+    Attributes:
+        run: what the method may ask of this run.
+        evaluator: what measures the student.
+        unlearning_seconds: wall time of the last `train`, evaluation left out; None before it.
+        weight_mask: the weights that may move; None for all.
+        stopwatch: the clock behind `unlearning_seconds`.
+        checkpoints: which run each checkpoint is of, and which one to go on from.
+        publisher: record, card and pushes.
+        sharding: what FSDP2 and DeepSpeed need.
+
     Raises:
         TypeError: for a streamed data set, or a method that is not one.
         ValueError: for an empty set, rows shared between sets, labels outside the model's classes, a missing unseen
@@ -94,7 +83,6 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
 
     unlearning_seconds: float | None = None
     weight_mask: WeightMask | None = None
-    _state: object = None
 
     def __init__(
         self,
@@ -107,6 +95,7 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
         unseen_dataset: Dataset | None = None,
         eval_dataset: Dataset | None = None,
         retrain_model: nn.Module | None = None,
+        evaluator: Evaluator | None = None,
         processing_class: object | None = None,
         data_collator: Callable | None = None,
         image_column: str | None = None,
@@ -115,50 +104,28 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
     ):
-        self.method = method if method is not None else LoTUS()
-        if not isinstance(self.method, GradientMethod | WeightEdit):
-            raise TypeError(f"method must be one of {', '.join(METHODS)} (hf_lotus.methods), got {self.method!r}.")
-        check_models(model, retrain_model)
-        if not isinstance(args, UnlearningArguments | None):
-            raise TypeError(f"args must be UnlearningArguments, got {type(args).__name__}; it takes the same options.")
-        # A copy: one set of arguments may serve several trainers, whose methods settle the open ones differently.
-        args = copy.copy(args) if args is not None else UnlearningArguments("unlearned")
-        given = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
-        self._columns = {"image_column": image_column, "label_column": label_column}
-        config = getattr(model, "config", None)
-        self.splits, self.class_wise = ready_splits(given, config, processing_class, **self._columns)
-        self._columns["num_labels"] = getattr(config, "num_labels", None)
-        classes = tuple(read_dataset_labels(self.splits["forget"]).unique().tolist())
-        num_retain = len(self.splits["retain"])
-        self.task = Task(model, self.class_wise, self._columns["num_labels"], classes, num_retain)
-        args.settle(self.method.default_arguments(self.task))
-        if self.method.needs_unseen and not self.class_wise:
-            require_unseen(self.splits["unseen"], type(self.method).__name__)
-        stopping = stopping_callbacks(args, self.splits, self.class_wise)
-        self.run = TrainerRun(self, self.task, args.seed)
-        self.take_record(forget_set)
-        args.data_seed = args.seed if args.data_seed is None else args.data_seed
-        self._rounds = RoundControl(self)
-        self._augmentation = Augmentation(args.horizontal_flip, args.crop_padding)
-        self._noise = torch.Generator(device=args.device)
+        sets = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
+        options = {"retrain_model": retrain_model, "image_column": image_column, "label_column": label_column}
+        given = check_given(model, args, method, sets, processing_class=processing_class, **options)
+        # Trainer's constructor calls some of these already, or hooks of this class that do.
+        self.stopwatch, self.checkpoints, self.sharding = Stopwatch(), Checkpoints(self), Sharding(self)
+        self.publisher, self._rounds = Publisher(self, given, forget_set), RoundControl(self)
         super().__init__(
-            model=model,
-            args=args,
-            data_collator=data_collator,
-            train_dataset=self._round_dataset(args.data_seed),
-            # Trainer refuses an eval_strategy without an evaluation set; here there is always the forget set.
-            eval_dataset=self.splits["test" if eval_dataset is not None else "forget"],
+            model,
+            given,
             processing_class=processing_class,
-            callbacks=[*(callbacks or []), *stopping, self._rounds],
+            data_collator=data_collator,
+            callbacks=[*(callbacks or []), *given.stopping, self._rounds, self.publisher, self.sharding],
             optimizers=optimizers,
         )
-        # The sample count of an optimizer step then reaches `compute_loss` for every model.
-        self.model_accepts_loss_kwargs = True
-        self.collator = Collator(model_columns(model), self.data_collator)
-        self.place_student()
-        self._teacher = FrozenTeacher(model, args.device)
-        options = {"class_wise": self.class_wise, "seed": args.seed, **self._prediction_options}
-        self.evaluator = Evaluator(self.splits, self.teacher, retrain_model, **options)
+        self.sharding.place_student()
+        self._teacher = FrozenTeacher(model, self.args.device)
+        self.run = TrainerRun(self, self.task, self.args.seed)
+        self.evaluator = evaluator or self._own_evaluator(retrain_model)
+
+    def _own_evaluator(self, retrain_model: nn.Module | None) -> Evaluator:
+        options = {"class_wise": self.task.class_wise, "seed": self.args.seed, **self._prediction_options}
+        return Evaluator(self.splits, self.teacher, retrain_model, **options)
 
     @property
     def _prediction_options(self) -> dict[str, object]:
@@ -171,53 +138,54 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
             "device": self.args.device,
         }
 
-    def _round_dataset(self, seed: int) -> RoundDataset:
-        """The samples of a round; the part of the retain set in it is drawn here, once."""
-        edits = isinstance(self.method, WeightEdit)
-        streams = Streams(True, 1.0) if edits else self.method.streams(self.task)
-        forget, retain = self.splits["forget"], self.splits["retain"]
-        forget_rows = torch.arange(len(forget) if streams.forget else 0)
-        if streams.forget_per_class is not None:
-            labels = read_dataset_labels(forget)
-            forget_rows = draw_per_class(labels, streams.forget_per_class, seed, repeat=True)
-        if streams.retain_per_class is not None:
-            retain_rows = draw_per_class(read_dataset_labels(retain), streams.retain_per_class, seed)
-        else:
-            retain_rows = draw_subset(len(retain), streams.retain_fraction, seed)
-        return RoundDataset(forget, retain, forget_rows, retain_rows)
-
     @property
     def teacher(self) -> nn.Module:
         """The frozen copy of the model as it was when the trainer was made."""
         return self._teacher.model
 
+    @property
+    def class_wise(self) -> bool:
+        """Whether whole classes are forgotten."""
+        return self.task.class_wise
+
+    @property
+    def method_name(self) -> str:
+        """The method's name in tables: its registered name, or its class's."""
+        return name_of(self.method)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in `Trainer`; refuses what cannot be right with several processes or divided weights."""
+        super().create_accelerator_and_postprocess()
+        check_launch(self.args.world_size)
+        check_sharding(self.accelerator, self.method)
+
     # ---- training ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs) -> TrainOutput:
         """Unlearn. As `Trainer.train`; takes no step where the method edits weights, or stops before it begins."""
-        self.measured = None
-        checkpoint = self.begin(resume_from_checkpoint)
-        if isinstance(self.method, WeightEdit):
+        self.publisher.measured = None
+        checkpoint = self.checkpoints.begin(resume_from_checkpoint)
+        if self.hooks.edits:
             output = self._edit(checkpoint)
         else:
             output = self._take_rounds(checkpoint, *args, **kwargs)
-        self.unlearning_seconds = self.seconds_so_far
+        self.unlearning_seconds = self.stopwatch.seconds
         return output
 
     def _edit(self, checkpoint: str | None) -> TrainOutput:
         """Edit the weights, once: a checkpoint holds weights that have been edited."""
         started, folder = time.time(), os.path.join(self.args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-0")
         if checkpoint is not None:
-            self._load_from_checkpoint(checkpoint)
+            self.load_weights(checkpoint)
         else:
-            self.log(self.method.edit(self.run))
+            self.log(self.hooks.edit(self.run))
             if self.args.save_strategy != "no":
                 self.save_model(folder, _internal_call=True)
-                self.mark(folder)  # last: by its mark the checkpoint is known to be whole
+                self.checkpoints.mark(folder)  # last: by its mark the checkpoint is known to be whole
         return TrainOutput(0, 0.0, speed_metrics("train", started))
 
     def _take_rounds(self, checkpoint: str | None, *args, **kwargs) -> TrainOutput:
-        self._state = self.method.prepare(self.run)
+        self.hooks.prepare(self.run)
         if checkpoint is not None:
             stopped = self._rounds.take_over(checkpoint)
             if stopped:
@@ -230,14 +198,14 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
         else:
             if self.method.needs_teacher and may_keep_logits(self.args, self.splits["retain"], self.task.num_labels):
                 self._keep_logits()
-            mask = self.method.mask(self.run)
+            mask = self.hooks.mask(self.run)
             if mask is not None:
                 self.weight_mask = WeightMask(self.run.student, mask, self.teacher)
             else:
                 self._teacher.leave()
-            self.divide_teacher()
             try:
-                output = super().train(checkpoint, *args, **kwargs)
+                with self.sharding.dividing():
+                    output = super().train(checkpoint, *args, **kwargs)
             finally:
                 if self.weight_mask is not None:
                     self.weight_mask.remove()
@@ -247,11 +215,11 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
 
     def _keep_logits(self) -> None:
         """Have the teacher's logits on the round's samples computed once."""
-        run, precision = self._identity, (self.args.bf16, self.args.fp16, self.args.device.type)
+        identity, device = self.checkpoints.identity, self.args.device
         self._teacher.keep_logits(
             self.train_dataset,
             self.args.teacher_logits_dir or os.path.join(self.args.output_dir, "teacher_logits"),
-            {side: f"{run['model']} {run['sets'][side]} {precision}" for side in SIDES},
+            {side: teacher_logits_key(identity, side, device) for side in SIDES},
             self.args.teacher_logits_dtype,
             lambda: torch.from_numpy(self.evaluator.original_predictions("forget").logits),
             **self._prediction_options,
@@ -273,33 +241,25 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
             labels = inputs["labels"]
             loss = nn.functional.cross_entropy(class_logits(outputs, len(labels)).float(), labels)
             return (loss, outputs) if return_outputs else loss
-        given = Batch(
+        drawn = Batch(
             inputs=model_inputs(inputs),
             labels=inputs["labels"],
             is_forget=inputs[FORGET_FLAG],
             positions=inputs[POSITION],
             round_index=self._rounds.index,
             round_values=self._rounds.current.values,
-            state=self._state,
+            state=self.hooks.state,
             generator=self._noise,
         )
-        batch = self.method.transform(given, self.run.student)
-        outputs = model(**batch.inputs)
-        teacher_logits = None
-        if self.method.needs_teacher:
-            teacher_logits = self._teacher.logits(given.inputs, given.positions, self.accelerator.autocast())
-        logits = class_logits(outputs, len(batch.labels))
-        per_sample = self.method.loss(LossInputs(**vars(batch), logits=logits, teacher_logits=teacher_logits))
-        if per_sample.shape != batch.labels.shape:
-            raise ValueError(
-                f"{name_of(self.method)}.loss must give one value a sample, shape {tuple(batch.labels.shape)}, "
-                f"got {tuple(per_sample.shape)}. Do not average: the trainer does, over the optimizer step."
-            )
-        counts = self.counts if self._rounds.current_pass.paired else self.counts.sum().expand(2)
-        weights = self._is_counted(batch.positions) / counts[batch.is_forget.long()]
-        # Gradients are averaged over ranks, so the global mean needs their number back.
-        loss = (per_sample * weights).sum() * self.accelerator.num_processes
+        per_sample, batch, outputs = self.hooks.losses(
+            drawn, self.run.student, lambda inputs: model(**inputs), self._teacher_logits
+        )
+        paired = self._rounds.current_pass.paired
+        loss = self.step_share(per_sample, batch.positions, batch.is_forget, paired)
         return (loss, outputs) if return_outputs else loss
+
+    def _teacher_logits(self, batch: Batch) -> Tensor:
+        return self._teacher.logits(batch.inputs, batch.positions, self.accelerator.autocast())
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """As in `Trainer`; a loss is logged with the name of its pass, where the round has several."""
@@ -307,7 +267,44 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
             logs = {**logs, "pass": self._rounds.last_pass.name}
         super().log(logs, *args, **kwargs)
 
+    # ---- checkpoints ----
+
+    def load_weights(self, folder: str) -> None:
+        """Load the weights that `save_model` wrote."""
+        self._load_from_checkpoint(folder)
+
+    def _load_stopped(self, checkpoint: str) -> None:
+        """Load what a run ends with that had stopped when the checkpoint was written; `state` is the checkpoint's."""
+        best = self.state.best_model_checkpoint
+        chosen = self.args.load_best_model_at_end and best is not None and os.path.isdir(best)
+        self._load_best_model() if chosen else self.load_weights(checkpoint)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if not self.checkpoints.load_pretrained(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if not self.checkpoints.load_pretrained(self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
     # ---- evaluation ----
+
+    def measure_with(self, evaluator: Evaluator) -> None:
+        """Have the student measured by another evaluator from now on, such as one with further samples to forget.
+
+        Args:
+            evaluator: of the same kind of model and data.
+        """
+        self.evaluator, self.publisher.measured = evaluator, None
+
+    @property
+    def measured(self) -> tuple[UnlearningResult, Mapping[str, Predictions]] | None:
+        """The comparison and the student's predictions behind it; None where the weights were not measured."""
+        return self.publisher.measured
 
     def evaluate(
         self,
@@ -328,14 +325,15 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
         if eval_dataset is not None:
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         started = time.time()
-        yardstick = self.evaluator.yardstick
-        result = yardstick.measure("student", self.student_predictions())
-        references = {f"reference_{name}": v for name, v in vars(yardstick.controls).items() if v is not None}
+        with self.stopwatch.paused():
+            yardstick = self.evaluator.yardstick
+            result = yardstick.measure("student", self.student_predictions())
+            controls = vars(yardstick.controls)
+        references = {f"reference_{name}": v for name, v in controls.items() if v is not None}
         measured = {**result.metrics(), **references}
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         size = sum(len(dataset) for dataset in self.splits.values() if dataset is not None)
         metrics.update(speed_metrics(metric_key_prefix, started, num_samples=size))
-        self._evaluation_seconds += time.time() - started
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -358,17 +356,94 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
             {self.method_name: (predictions, self.unlearning_seconds)},
             retrain_seconds,
             method=describe(self.method),
-            arguments=self.recorded_arguments(),
+            arguments=self.publisher.recorded_arguments(),
             rounds=self._rounds.history(),
             processes=self.args.world_size,
             **run,
         )
-        self.measured = result, predictions
+        self.publisher.measured = result, predictions
         return result
 
     def student_predictions(self) -> dict[str, Predictions]:
         """One forward pass of the student over every split: split → `Predictions`."""
         return self.evaluator.predict_all(self.run.student, "student")
+
+    # ---- publishing ----
+
+    @property
+    def forget_set(self) -> ForgetSetRecord | None:
+        """The record of what is to be forgotten; made when it is first needed, unless it was given."""
+        return self.publisher.record
+
+    def follow(self, previous: ForgetSetRecord) -> None:
+        """Have the record tell of what an earlier model was made to forget too (`ForgetSetRecord.following`)."""
+        self.publisher.follow(previous)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As in `Trainer`, and `forget_set.json` beside the weights; pushes where `push_to_hub` is set."""
+        if _internal_call:
+            self.checkpoints.mark_first(output_dir)
+        with self.publisher.without_token():
+            super().save_model(output_dir, _internal_call=True)
+        if not _internal_call:
+            self.publisher.saved(output_dir or self.args.output_dir)
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """As in `Trainer`; optimizer states, which know the forgotten data too, are not published."""
+        with self.publisher.making_repository():
+            super().init_hf_repo(token=token, private=private)
+
+    def create_model_card(
+        self,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+    ) -> None:
+        """Save the model, and write its card with `results.json`, `entropy.png` and `forget_set.json` beside it.
+
+        Saved first, so that the figures are of the weights in the folder; measured where `compare` has not been called
+        since the student was trained. Call it on every rank.
+
+        Args:
+            language: of the data, for the card's header.
+            license: of the model, instead of the base model's.
+            tags: further tags.
+            model_name: instead of the folder's name.
+        """
+        self.save_model(_internal_call=True)
+        if self.measured is None:
+            self.compare()
+        self.publisher.write_card(tags, language=language, license=license, model_name=model_name)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of unlearning",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **card: object,
+    ) -> CommitInfo | Future | None:
+        """Save, measure, write the card, and upload all of it in one commit. Call it on every rank.
+
+        Uploaded are weights, configuration, processor, card, record, results and figure, and nothing else.
+
+        Args:
+            commit_message: of the commit.
+            blocking: whether to wait for the upload.
+            token: of the Hub, instead of `hub_token`.
+            revision: the branch, instead of `hub_revision`.
+            private: whether to make the repository private, if it is made.
+            **card: as in `create_model_card`.
+
+        Returns:
+            the commit, or a future of it if not blocking; None on other ranks than the first.
+
+        Raises:
+            PublishError: if there is no token, or the Hub refuses, or cannot be reached.
+        """
+        return self.publisher.push(commit_message, blocking, token, revision, private, card)
 
     def end(self) -> None:
         """As in `Trainer`. The wrapper of distributed training goes first: it must not outlive its process group."""

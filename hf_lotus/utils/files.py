@@ -1,9 +1,10 @@
-"""Files that only their owner may read, and that appear whole or not at all."""
+"""Files that appear whole or not at all, and some that only their owner may read."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -28,18 +29,39 @@ def write_private(path: str | Path, text: str, *, new: bool = False) -> None:
         unfinished = path.with_name(f"{path.name}.part")
         unfinished.unlink(missing_ok=True)  # of a killed process
         handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    # A link, unlike a renaming, fails where the name is taken.
+    _write(handle, unfinished, path, text, place=os.link if new else os.replace, durable=True)
+
+
+def write_whole(path: str | Path, text: str | bytes) -> None:
+    """Write a file of text or bytes that appears whole or not at all."""
+    path = Path(path)
+    unfinished = path.with_name(path.name + ".part")
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    _write(handle, unfinished, path, text, place=os.replace, durable=False)
+
+
+def _write(
+    handle: int,
+    unfinished: str | Path,
+    path: Path,
+    text: str | bytes,
+    *,
+    place: Callable[[str | Path, Path], None],
+    durable: bool,
+) -> None:
+    """Write through `handle` into the file `unfinished`, and put that in the place of `path`."""
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "wb") if isinstance(text, bytes) else os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if new:
-            os.link(unfinished, path)  # unlike a renaming, it fails where the name is taken
-        else:
-            os.replace(unfinished, path)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        place(unfinished, path)
     finally:
-        unfinished.unlink(missing_ok=True)
-    sync(path.parent)
+        Path(unfinished).unlink(missing_ok=True)
+    if durable:
+        sync(path.parent)
 
 
 def sync(path: str | Path) -> None:
@@ -51,14 +73,3 @@ def sync(path: str | Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def write_whole(path: str | Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

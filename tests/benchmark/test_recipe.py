@@ -2,8 +2,8 @@
 
 import pytest
 
+from hf_lotus.benchmark.contenders import choose
 from hf_lotus.benchmark.recipe import load_recipe, recipe_names
-from hf_lotus.cli.compare import choose
 from hf_lotus.reporting.paper import paper_results
 
 PAPER_METHODS = {"lotus", "finetune", "neggrad_plus", "random_labels", "bad_teacher", "scrub", "ssd", "unsir"}

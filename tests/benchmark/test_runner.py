@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from hf_lotus import UnlearningArguments, UnlearningResult
+from hf_lotus.benchmark.contenders import choose
 from hf_lotus.benchmark.recipe import load_recipe, recipe_names
 from hf_lotus.benchmark.runner import Benchmark
-from hf_lotus.cli.compare import choose
 from hf_lotus.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
@@ -64,7 +64,7 @@ class TestBenchmark:
         given = {"original_model": models[0], "retrain_model": models[1]}
         (result,), _ = bench(methods=("ssd",), **given)
         assert trained == ["ssd"] and result["retrain"].seconds is None
-        with pytest.raises(ValueError, match="each of the 2 seeds has its own. Give one seed by --seeds"):
+        with pytest.raises(ValueError, match="each of the 2 seeds has its own. Give one seed, or paper_protocol"):
             bench(methods=("ssd",), seeds=(1, 2), **given)
 
     def test_no_method_takes_more_rounds_than_allowed(self, bench):

@@ -144,9 +144,9 @@ def test_a_validation_split_is_the_unseen_set(unlearn, folders, tmp_path, digits
     ("options", "message"),
     [
         (["--forget_class", "digit 33"], "no class 'digit 33' to forget. Did you mean 'digit 3'"),
-        ([], "exactly one of --forget_rows, --forget_class"),
-        (["--forget_class", "1", "--forget_fraction", "0.1"], "got --forget_class, --forget_fraction"),
-        (["--forget_column", "user_id"], "--forget_column and --forget_values go together"),
+        ([], "exactly one of forget_rows, forget_class"),
+        (["--forget_class", "1", "--forget_fraction", "0.1"], "got forget_class, forget_fraction"),
+        (["--forget_column", "user_id"], "forget_column and forget_values go together"),
         (["--forget_column", "user", "--forget_values", "u1"], "no column 'user'. Did you mean 'user_id'"),
         (["--forget_fraction", "0.1", "--train_split", "trian"], "no split 'trian'. Did you mean 'train'"),
         (["--forget_fraction", "0.1", "--method", "lotos"], "no method 'lotos'. Did you mean 'lotus'"),

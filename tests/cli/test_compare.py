@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from hf_lotus import ForgetRetainSplit, UnlearningResult
-from hf_lotus.cli.compare import choose
+from hf_lotus.benchmark.contenders import choose
 from hf_lotus.cli.main import main
 from hf_lotus.methods import METHODS
 from tests.conftest import TINY_MODELS

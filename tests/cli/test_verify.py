@@ -71,7 +71,7 @@ class TestVerify:
 
     def test_without_the_original_what_needs_it_is_left_open(self, verify, place):
         status, printed = verify("--dataset_name", place / "data", "--salt_file", salt(place), "--device", "cpu")
-        assert status == 0 and "lotus: rf jsd: recorded as" in printed and "needs --original_model" in printed
+        assert status == 0 and "lotus: rf jsd: recorded as" in printed and "needs original_model" in printed
         assert "ok      lotus: forget accuracy" in printed and "original:" not in printed
 
     def test_without_the_salt_nothing_is_found(self, verify, place):

@@ -10,8 +10,9 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from hf_lotus.data.images import ReadyImages
 from hf_lotus.data.splits import ForgetRetainSplit
-from hf_lotus.evaluation.evaluator import Evaluator, Yardstick
+from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.evaluation.yardstick import Yardstick
 from hf_lotus.functional.membership import prediction_entropy
 
 CLASSES = 4

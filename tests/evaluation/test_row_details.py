@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from hf_lotus.evaluation.evaluator import Yardstick
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.row_details import BINS, entropy_histograms, reference_divergences, rounds_taken
+from hf_lotus.evaluation.yardstick import Yardstick
 from hf_lotus.functional.divergences import reference_divergence
 
 

@@ -102,7 +102,7 @@ def test_the_student_goes_to_the_bad_teacher_on_what_it_forgets_and_the_teachers
     trainer = make(model, BadTeacher(), arguments)
     teacher, given_bad = weights(trainer.teacher), weights(bad_teacher_of(trainer.teacher))
     trainer.train()
-    bad = trainer._state
+    bad = trainer.hooks.state
     assert equal(weights(trainer.teacher), teacher) and equal(weights(bad), given_bad)
 
     def distance(target, model, split):

@@ -146,7 +146,7 @@ class TestARun:
         before, there = (margins(p.logits, p.labels) for p in original.values())
         labels = original["forget"].labels
         expected = matched_margins(before, labels, there, original["unseen"].labels, pool_below=5) - before
-        np.testing.assert_allclose(trainer._state.shifts.numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(trainer.hooks.state.shifts.numpy(), expected, atol=1e-5)
         assert len(np.unique(np.round(expected, 4))) > 30  # a mix-up would be seen
         met = []
         for given in seen:
@@ -193,7 +193,7 @@ class TestARun:
         mask, original = trainer.method.mask(trainer.run), weights(trainer.model)
         trainer.train()
         alone = make(trained("resnet", processor), MarginMatching())
-        assert torch.equal(trainer._state.shifts, alone.method.prepare(alone.run).shifts)
+        assert torch.equal(trainer.hooks.state.shifts, alone.method.prepare(alone.run).shifts)
         moved = {name: parameter.detach() != original[name] for name, parameter in trainer.model.named_parameters()}
         assert not any((moved[name] & ~mask[name]).any() for name in moved)
         assert torch.cat([moved[name][mask[name]] for name in moved]).double().mean() > 0.99

@@ -6,7 +6,7 @@ from hf_lotus import LoTUS, RandomLabels, SalUn
 from hf_lotus.benchmark.contenders import read_entry
 from hf_lotus.cli.parsing import parse
 from hf_lotus.methods import METHODS, SCRUB, UNSIR
-from hf_lotus.methods.options import MethodFlags, inner_names
+from hf_lotus.methods.options import MethodFields, build_method, inner_names
 from hf_lotus.trainer.arguments import UnlearningArguments
 
 
@@ -18,7 +18,7 @@ def test_without_flags_every_method_is_its_default(name):
 
 @pytest.mark.parametrize("inner", [None, *inner_names()])
 def test_no_flag_of_a_method_hides_another(inner):
-    flags = MethodFlags("salun", inner)
+    flags = MethodFields("salun", inner)
     assert not flags.own.keys() & flags.within.keys()
     names = {name for kind in METHODS.values() for name in kind.__dataclass_fields__}
     assert not names & UnlearningArguments.__dataclass_fields__.keys()
@@ -70,8 +70,28 @@ def test_the_help_has_each_field_with_its_description(name, capsys):
     with pytest.raises(SystemExit):
         parse(["--help"], [], "unlearn", method=name)
     shown = " ".join(capsys.readouterr().out.split())
-    flags = MethodFlags(name)
+    flags = MethodFields(name)
     for names, kind in ((flags.own, flags.kind), (flags.within, type(flags.inner))):
         for field in names:
             assert f"--{field}" in shown
             assert f"[{kind.__name__}]" in shown
+
+
+def test_a_method_is_built_from_text_and_values():
+    given = {"alpha": "8", "saliency": 0.1}
+    assert build_method("salun", given, inner="lotus") == SalUn(LoTUS(alpha=8.0), saliency=0.1)
+    assert build_method("scrub", {"lr_decay_rounds": ["5", 8]}) == SCRUB(lr_decay_rounds=(5, 8))
+    assert build_method("unsir", {"retain_per_class": None}) == UNSIR()
+    with pytest.raises(ValueError, match="alpha of SCRUB: 'much' is no number"):
+        build_method("scrub", {"alpha": "much"})
+    with pytest.raises(ValueError, match="SCRUB has no field 'alfa'. Did you mean 'alpha'"):
+        build_method("scrub", {"alfa": 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"alpha": "much"}, "alpha of LoTUS: 'much'"), ({"learning_rate": "fast"}, "learning_rate of row: 'fast'")],
+)
+def test_a_value_of_another_type_in_a_recipe_is_an_error_and_no_exit(options, told):
+    with pytest.raises(ValueError, match=told):
+        read_entry("row", {"method": "lotus", **options})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_lotus.evaluation.evaluator import entropy_attack
+from hf_lotus.evaluation.attacks import entropy_attack
 from hf_lotus.functional.membership import member_rate
 from hf_lotus.requests.history import history_figure, history_table, measure_requests
 from hf_lotus.requests.queue import RequestQueue

@@ -408,7 +408,7 @@ def comparison(folder: Path) -> Lines:
         )
         methods = {"lotus": RUNNING, "finetune": Finetune(), "ssd": SSD(), "salun": SalUn(inner=RUNNING)}
         results.append(compared.run({name: Contender(method) for name, method in methods.items()}))
-        yield f"comparison of seed {seed}", stable(asdict(results[-1]))
+        yield f"comparison of seed {seed}", stable(results[-1].to_dict())
         yield f"comparison of seed {seed}, details", stable(results[-1].provenance["details"])
     yield "comparison summary", without_seconds(summarize(results))
 
@@ -551,7 +551,7 @@ def report(folder: Path) -> Lines:
     for one in document["runs"]:
         (folder / "one.json").write_text(json.dumps(one), encoding="utf-8")
         results.append(UnlearningResult.from_json(folder / "one.json"))
-    yield "report read", [stable(asdict(result)) for result in results]
+    yield "report read", [stable(result.to_dict()) for result in results]
     yield "report summary", summarize(results)
     write = named("write_report")
     for name, options in {

@@ -15,13 +15,16 @@ import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+
+import yaml
 
 from tests.support.hub_repos import CUT, LOST, Commit, Fault, Repo
 
 TOKEN = "hf_local_test_token"
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".png", ".parquet")
 LFS_SIZE = 10 * 2**20
+PAGE = 1000  # models of one answer to a listing, as the Hub has it
 
 
 class HubServer:
@@ -75,6 +78,7 @@ API = rf"/api/(?P<kind>models|datasets|spaces)/{REPO}"
 ROUTES = [
     ("POST", r"/api/repos/create", "create"),
     ("POST", r"/api/validate-yaml", "validate"),
+    ("GET", r"/api/models", "list_models"),
     ("GET", r"/api/whoami-v2", "whoami"),
     ("POST", rf"{API}/preupload/(?P<revision>[^/]+)", "preupload"),
     ("POST", rf"{API}/commit/(?P<revision>[^/]+)", "commit"),
@@ -233,17 +237,35 @@ class Handler(BaseHTTPRequestHandler):
 
     def info(self, kind: str, name: str, revision: str = "main") -> None:
         repo, commit = self._commit_at(kind, name, revision)
-        siblings = [{"rfilename": path} for path in sorted(commit.files)]
-        private = repo.settings.get("visibility") == "private"
-        about = {
-            "id": name,
+        self._answer(self._about(repo, commit))
+
+    def _about(self, repo: Repo, commit: Commit) -> dict[str, object]:
+        return {
+            "id": repo.name,
             "sha": commit.sha,
-            "private": private,
-            "siblings": siblings,
-            "tags": [],
+            "private": repo.settings.get("visibility") == "private",
+            "siblings": [{"rfilename": path} for path in sorted(commit.files)],
+            "tags": card_tags(commit.files.get("README.md", b"")),
             "disabled": False,
+            "lastModified": "2025-01-01T00:00:00.000Z",
+            "createdAt": "2025-01-01T00:00:00.000Z",
         }
-        self._answer({**about, "lastModified": "2025-01-01T00:00:00.000Z", "createdAt": "2025-01-01T00:00:00.000Z"})
+
+    def list_models(self) -> None:
+        """By all tags of `filter`, a page at a time, with a link to the next; private models to their owner alone."""
+        wanted = set(self.query.get("filter", []))
+        start, size = int(self.query.get("cursor", ["0"])[0]), min(int(self.query.get("limit", [PAGE])[0]), PAGE)
+        about = [
+            self._about(repo, repo.commits[-1])
+            for (kind, _), repo in sorted(self.hub.repos.items())
+            if kind == "models" and (self._authorised() or repo.settings.get("visibility") != "private")
+        ]
+        found = [model for model in about if wanted <= set(model["tags"])]
+        headers = {}
+        if start + size < len(found):
+            query = urlencode({**self.query, "cursor": start + size}, doseq=True)
+            headers["Link"] = f'<{self.hub.url}/api/models?{query}>; rel="next"'
+        self._answer(found[start : start + size], headers=headers)
 
     def tree(self, kind: str, name: str, revision: str, folder: str | None) -> None:
         _, commit = self._commit_at(kind, name, revision)
@@ -290,6 +312,20 @@ class Handler(BaseHTTPRequestHandler):
         data = commit.files[path]
         digest = hashlib.sha256(data).hexdigest() if path.endswith(LFS_SUFFIXES) else blob_id(data)
         self._answer(data, 200, {**headers, "ETag": f'"{digest}"', "Content-Type": "application/octet-stream"})
+
+
+def card_tags(card: bytes) -> list[str]:
+    """The tags that the Hub makes of a card's header."""
+    found = re.match(r"---\n(.+?)\n---", card.decode(errors="replace"), re.DOTALL)
+    header = yaml.safe_load(found[1]) if found else {}
+    bases, datasets, tags = (
+        [value] if isinstance(value := header.get(key) or [], str) else value
+        for key in ("base_model", "datasets", "tags")
+    )
+    made = [f"base_model:{base}" for base in bases]
+    if relation := header.get("base_model_relation"):
+        made += [f"base_model:{relation}:{base}" for base in bases]
+    return [*tags, *(f"dataset:{name}" for name in datasets), *made]
 
 
 def blob_id(data: bytes) -> str:

@@ -116,7 +116,7 @@ class TestWhichCheckpoint:
         build(tmp_path, Finetune(), num_train_epochs=3, save_strategy="epoch").train()  # 6, 12, 18
         build(tmp_path, LoTUS(stop_margin=2.0), callbacks=[SaveAt(5)]).train()
         again = build(tmp_path, LoTUS(stop_margin=2.0))
-        assert again.begin(True) == str(tmp_path / "checkpoint-5")
+        assert again.checkpoints.begin(True) == str(tmp_path / "checkpoint-5")
 
     def test_one_without_a_mark_is_refused(self, tmp_path):
         build(tmp_path, Finetune(), **SHORT).train()
@@ -134,9 +134,9 @@ class TestWhichCheckpoint:
         state = tmp_path / "checkpoint-12" / "trainer_state.json"
         for text in (state.read_text()[:-9], None):
             state.unlink() if text is None else state.write_text(text)
-            assert build(tmp_path, Finetune(), **SHORT).begin(True) == str(tmp_path / "checkpoint-6")
+            assert build(tmp_path, Finetune(), **SHORT).checkpoints.begin(True) == str(tmp_path / "checkpoint-6")
             with pytest.raises(ValueError, match="checkpoint-12' was not written to its end.*Give an earlier one"):
-                build(tmp_path, Finetune(), **SHORT).begin(str(tmp_path / "checkpoint-12"))
+                build(tmp_path, Finetune(), **SHORT).checkpoints.begin(str(tmp_path / "checkpoint-12"))
 
     def test_one_of_weights_alone_is_refused(self, tmp_path):
         build(tmp_path, Finetune(), save_only_model=True, **SHORT).train()

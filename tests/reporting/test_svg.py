@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from hf_lotus.reporting.charts import (
+from hf_lotus.reporting.svg import (
     BOTTOM,
     HEIGHT,
     LEFT,

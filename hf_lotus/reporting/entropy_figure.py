@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hf_lotus.evaluation.evaluator import Yardstick
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import ORIGINAL, RETRAIN
+from hf_lotus.evaluation.row_details import entropy_bins, entropy_shares
+from hf_lotus.evaluation.yardstick import Yardstick
 
 # Okabe and Ito's palette: told apart with any colour vision. Line styles tell them apart without colour.
 SPLIT_STYLES = {
@@ -37,14 +38,13 @@ def entropy_figure(models: Mapping[str, Mapping[str, Predictions]], path: str | 
     held_out = "test" if "test" in first else "unseen"
     splits = [split for split in ("retain", "forget", held_out) if split in first]
     num_classes = first["forget"].logits.shape[1]
-    bins = np.linspace(0, np.log(num_classes), 31)
+    bins = entropy_bins(np.log(num_classes))
     figure = Figure(figsize=(3.6 * len(models), 4), layout="constrained")
     panels = figure.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
     for panel, (name, predictions) in zip(panels, models.items(), strict=True):
         for split in splits:
             entropy = predictions[split].entropy
-            # Rounding may lift a uniform prediction's entropy above the last edge.
-            shares = np.histogram(entropy.clip(0, bins[-1]), bins)[0] / len(entropy)
+            shares = entropy_shares(entropy, bins)
             label = f"{split} (mean {entropy.mean():.3f})"
             panel.stairs(shares, bins, label=label, linewidth=1.8, **SPLIT_STYLES[split])
         # Most predictions are sure; on a linear axis the first bin would hide every other.

@@ -7,7 +7,7 @@ from PIL import Image as PILImage
 
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.functional.membership import prediction_entropy
-from hf_lotus.reporting.figures import entropy_figure
+from hf_lotus.reporting.entropy_figure import entropy_figure
 
 
 def predictions(sharpness: float, samples: int = 200, classes: int = 10) -> Predictions:

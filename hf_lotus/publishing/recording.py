@@ -1,4 +1,4 @@
-"""The record of a run's forget set, from the command line's flags."""
+"""The record of a run's forget set: what of it is told, and how its data set was loaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.publishing.digests import Salt
 from hf_lotus.publishing.record import ForgetSetRecord, salt_path
 
-# Flags that a verification needs again to cut the data set in the same way.
+# What of the data arguments a verification needs again to cut the data set in the same way.
 LOADING = ("dataset_config", "train_split", "unseen_split", "test_split", "unseen_fraction", "split_seed")
 LOADING += ("image_column", "label_column", "duplicates")
 
@@ -29,7 +29,7 @@ class RecordArguments:
     record_classes: bool = field(default=True, metadata={"help": "Publish how many samples of each class it has."})
 
 
-def make_record(
+def record_split(
     split: ForgetRetainSplit,
     data: DatasetArguments,
     arguments: RecordArguments,
@@ -41,8 +41,8 @@ def make_record(
 
     Args:
         split: what is to be forgotten.
-        data: the flags that the data set was loaded by.
-        arguments: the flags of the record.
+        data: what the data set was loaded by.
+        arguments: what the record tells.
         output_dir: the run's folder; the salt is kept beside it.
         num_labels: the model's number of classes.
         **what: further attributes of the record, such as `base_model`, `requests` and `previous`.

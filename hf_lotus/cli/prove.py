@@ -1,0 +1,75 @@
+"""`hf-lotus prove`: prove of one picture that it is in a record, so that the proof needs no other sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import Dataset, Features, Image
+from transformers import HfArgumentParser
+
+from hf_lotus.publishing.digests import Salt, sample_contents
+from hf_lotus.publishing.hub import fetch
+from hf_lotus.publishing.merkle import InclusionProof
+from hf_lotus.publishing.record import RECORD, ForgetSetRecord
+from hf_lotus.publishing.verification import check_salt
+
+
+@dataclass
+class ProveArguments:
+    """What to prove, or what to check."""
+
+    image: str | None = field(default=None, metadata={"help": "The picture, as it is in the data set."})
+    label: int | None = field(default=None, metadata={"help": "Its class's number in the data set."})
+    salt_file: str | None = field(default=None, metadata={"help": "The salt of the record, from its owner."})
+    output: str = field(default="proof.json", metadata={"help": "Where to write the proof."})
+    check: str | None = field(
+        default=None, metadata={"help": "A proof to check against the record, instead of making one; needs no salt."}
+    )
+    revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
+
+
+def run(argv: list[str]) -> int:
+    """Make a proof, or check one; return 0, or 1 if the proof does not hold."""
+    parser = HfArgumentParser(ProveArguments, prog="hf-lotus prove", allow_abbrev=False)
+    parser.add_argument("model", help="The published model: a Hub id or a local folder.")
+    arguments, given = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    making = (arguments.image, arguments.label, arguments.salt_file)
+    if arguments.check is None and None in making:
+        raise ValueError("A proof is made of --image, --label and --salt_file; --check checks one.")
+    if arguments.check is not None and any(value is not None for value in making):
+        raise ValueError("--check needs neither --image, --label nor --salt_file: the proof names the digest.")
+    record = ForgetSetRecord.from_json(fetch(given.model, arguments.revision) / RECORD)
+    if record.digests is None:
+        raise ValueError("The record has no digests of samples, so nothing can be proven of one.")
+    root = str(record.digests["merkle_root"])
+    if arguments.check is not None:
+        proof = InclusionProof.from_json(arguments.check)
+        holds = proof.leads_to(root)
+        said = "is one of the forgotten samples'" if holds else "is NOT proven to be one of the forgotten samples'"
+        print(f"Digest {proof.digest} {said}; Merkle root {root}.")
+        print("It takes the salt to say of which picture it is.")
+        return 0 if holds else 1
+    salt = Salt.read(arguments.salt_file)
+    if check_salt(record, salt).holds is False:
+        raise ValueError(f"{arguments.salt_file} is not the salt of this record, which commits to another.")
+    proof = InclusionProof.of(
+        record.digests["samples"], salt.digest(_content(arguments.image, record), arguments.label)
+    )
+    if not proof.leads_to(root):
+        raise ValueError(
+            "The record's Merkle root is not that of its digests; hf-lotus verify says what else is wrong."
+        )
+    proof.to_json(arguments.output)
+    print(f"The proof is in {arguments.output}: {proof.digest} is under the Merkle root {root}.")
+    return 0
+
+
+def _content(image: str, record: ForgetSetRecord) -> bytes:
+    """The digest of a picture's content."""
+    if record.digests["content"] != "pixels":
+        raise ValueError("The record's digests are not of pictures.")
+    if not Path(image).is_file():
+        raise FileNotFoundError(f"There is no picture {image}.")
+    picture = Dataset.from_dict({"image": [image]}, features=Features({"image": Image()}))
+    return sample_contents(picture)[1][0].tobytes()

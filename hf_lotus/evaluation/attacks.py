@@ -1,0 +1,68 @@
+"""Membership attacks: which samples a model seems to have been trained on, told from its predictions alone.
+
+An attack is one function of a model's predictions on every split. `metrics.member_rate_of` makes a metric of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.functional.membership import fit_attack, held_out_member_rate, member_rate
+
+
+@dataclass(frozen=True)
+class MemberRates:
+    """What an attack says of a model; None where it lacks the data to say anything.
+
+    Attributes:
+        forget: share of the forget set that it calls member.
+        unseen: the same of the unseen set, by an attack that did not train on it.
+    """
+
+    forget: float | None
+    unseen: float | None
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A membership attack.
+
+    Attributes:
+        name: what to call it.
+        description: what it looks at, in half a sentence: "the entropy of the prediction".
+        run: split → predictions, to what the attack says; "forget" and "retain" are there, "unseen" and "test" may be.
+        needs_retain_logits: whether it reads the retain set's logits, which are kept only if something does.
+    """
+
+    name: str
+    description: str
+    run: Callable[[Mapping[str, Predictions]], MemberRates]
+    needs_retain_logits: bool = False
+
+
+def entropy_attack(predictions: Mapping[str, Predictions]) -> LogisticRegression | None:
+    """The entropy attack on a model, trained on its retain against its unseen and test set; None without those."""
+    non_members = _entropies(predictions, "unseen", "test")
+    return fit_attack(predictions["retain"].entropy, non_members) if len(non_members) else None
+
+
+def entropy_member_rates(predictions: Mapping[str, Predictions]) -> MemberRates:
+    """What the entropy attack says: members are as sure as the retain set, non-members as unseen and test data."""
+    attack = entropy_attack(predictions)
+    forget = None if attack is None else member_rate(attack, predictions["forget"].entropy)
+    others, unseen = _entropies(predictions, "test"), _entropies(predictions, "unseen")
+    if not len(unseen) or len(others) + len(unseen) < 2:
+        return MemberRates(forget, None)
+    return MemberRates(forget, held_out_member_rate(predictions["retain"].entropy, others, unseen))
+
+
+def _entropies(predictions: Mapping[str, Predictions], *splits: str) -> np.ndarray:
+    return np.concatenate([np.empty(0), *(predictions[split].entropy for split in splits if split in predictions)])
+
+
+ENTROPY = Attack("entropy", "the entropy of the prediction", entropy_member_rates)

@@ -1,0 +1,175 @@
+"""What a model is measured against, and the measuring: every metric of the table, of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from hf_lotus.evaluation.attacks import ENTROPY, Attack, MemberRates
+from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RANDOM, RETRAIN, Metric, offered_by
+from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.evaluation.results import Controls, ModelResult
+from hf_lotus.functional.divergences import Null, RunningClassMeans, jensen_shannon, rf_jsd_null
+
+
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """What a model is measured against: the original's predictions, the retrained model's where there is one.
+
+    Attributes:
+        original: predictions of the model before unlearning.
+        retrained: predictions of a model trained without the forget set, or None.
+        class_wise: whether whole classes are forgotten, so that no unseen data stands for the forget set.
+        seed: seed of the null's resampling.
+        ignorant: predictions of a randomly initialised model on the forget set, or None.
+    """
+
+    original: Mapping[str, Predictions]
+    retrained: Mapping[str, Predictions] | None = None
+    class_wise: bool = False
+    seed: int = 0
+    ignorant: Predictions | None = None
+
+    @cached_property
+    def rf_jsd_null(self) -> Null | None:
+        """The null of RF-JSD; None without unseen data, or where whole classes are forgotten."""
+        unseen = self.original.get("unseen")
+        if unseen is None or self.class_wise or not len(self.common_classes):
+            return None
+        counts = np.bincount(self.original["forget"].labels, minlength=unseen.probabilities.shape[1])
+        return rf_jsd_null(unseen.probabilities, unseen.labels, counts, seed=self.seed)
+
+    @cached_property
+    def common_classes(self) -> np.ndarray:
+        """The classes of both the forget and the unseen set, int64, sorted."""
+        return np.intersect1d(self.original["forget"].labels, self.original["unseen"].labels)
+
+    @cached_property
+    def unseen_means(self) -> RunningClassMeans:
+        """The original's mean prediction on each class of the unseen set."""
+        unseen = self.original["unseen"]
+        return RunningClassMeans.of(unseen.probabilities, unseen.labels)
+
+    @cached_property
+    def gold_standard(self) -> Measurement:
+        """The retrained model's metrics, from which every gap is measured."""
+        return Measurement(self, self.retrained)
+
+    @cached_property
+    def controls(self) -> Controls:
+        """The references for the forget set's figures, measured on the original model."""
+        unseen, null = self.original.get("unseen"), self.rf_jsd_null
+        floor = None
+        if self.retrained is not None and "test" in self.original:
+            pair = self.original["test"].probabilities, self.retrained["test"].probabilities
+            floor = float(jensen_shannon(*pair).mean())
+        return Controls(
+            unseen_accuracy=unseen.accuracy if unseen is not None and not self.class_wise else None,
+            unseen_member_rate=None if self.class_wise else ENTROPY.run(self.original).unseen,
+            rf_jsd_null_mean=null.mean if null else None,
+            rf_jsd_null_std=null.std if null else None,
+            jsd_floor=floor,
+        )
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the figures must know."""
+        notes = []
+        if "unseen" not in self.original:
+            notes.append("No unseen set was given: RF-JSD, its null and the retrain-free gap are not measured.")
+        elif self.class_wise:
+            notes.append(
+                "Whole classes are forgotten, so no unseen sample should look like a forgotten one: RF-JSD's premise "
+                "does not hold, and the retrain-free gap and the null are left out."
+            )
+        elif missing := self._missing_classes:
+            shown = ", ".join(map(str, missing[:10]))
+            notes.append(f"Classes of the forget set without unseen samples are left out of RF-JSD: {shown}.")
+        return tuple(notes)
+
+    @property
+    def _missing_classes(self) -> list[int]:
+        return np.setdiff1d(self.original["forget"].labels, self.original["unseen"].labels).tolist()
+
+    def measure(
+        self,
+        name: str,
+        predictions: Mapping[str, Predictions],
+        seconds: float | None = None,
+        given: Mapping[str, float | None] | None = None,
+    ) -> ModelResult:
+        """Every metric of one model.
+
+        Args:
+            name: what to call the model in the result.
+            predictions: its predictions, split → `Predictions`.
+            seconds: wall time of making it.
+            given: metric → value, of the metrics that are not computed from predictions, such as those that need a
+                model to be trained.
+
+        Raises:
+            ValueError: for a given value of a metric that is computed, or that there is none of.
+            PluginError: for a metric of another distribution that cannot be used.
+            RuntimeError: for one that fails.
+        """
+        model = Measurement(self, predictions, {**(given or {}), "seconds": seconds})
+        return ModelResult(name, values={metric: model[metric] for metric in METRICS})
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """One model's metrics, by name, each computed when it is first asked for.
+
+    Attributes:
+        yardstick: what it is measured against.
+        predictions: its predictions, split → `Predictions`; "forget" and "retain" are there.
+        given: metric → value, of the metrics that are not computed.
+    """
+
+    yardstick: Yardstick
+    predictions: Mapping[str, Predictions]
+    given: Mapping[str, float | None] = field(default_factory=dict)
+    _values: dict[str, float | None] = field(default_factory=dict, repr=False)
+    _rates: dict[str, MemberRates] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self):
+        for name in self.given:
+            if name not in METRICS or METRICS[name].compute is not None:
+                taken = ", ".join(name for name in METRICS if METRICS[name].compute is None)
+                raise ValueError(f"No value can be given for {name!r}; values are given for {taken}.")
+
+    def __getitem__(self, name: str) -> float | None:
+        """The value of a metric; None where it needs what there is not."""
+        if name not in self._values:
+            self._values[name] = self._computed(METRICS[name])
+        return self._values[name]
+
+    def member_rates(self, attack: Attack) -> MemberRates:
+        """What a membership attack says of the model."""
+        if attack.name not in self._rates:
+            self._rates[attack.name] = attack.run(self.predictions)
+        return self._rates[attack.name]
+
+    def lacks(self, metric: Metric) -> list[str]:
+        """What a metric needs, and there is not."""
+        has = set(self.yardstick.original if ORIGINAL in metric.needs else self.predictions) | {ORIGINAL}
+        has |= {RETRAIN} if self.yardstick.retrained is not None else set()
+        has |= {RANDOM} if self.yardstick.ignorant is not None else set()
+        return [need for need in metric.needs if need not in has]
+
+    def _computed(self, metric: Metric) -> float | None:
+        if self.lacks(metric) or (self.yardstick.class_wise and not metric.class_wise):
+            return None
+        if metric.compute is None:
+            return self.given.get(metric.name)
+        if metric.name in METRICS.own:
+            return metric.compute(self)
+        try:
+            value = metric.compute(self)
+            return None if value is None else float(value)
+        except Exception as error:  # a stranger's function may raise anything
+            told = f"The metric {metric.name!r} of {offered_by(metric.name)} failed"
+            raise RuntimeError(f"{told}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,88 @@
+"""What a trainer is given, checked and settled before `transformers.Trainer` does anything with it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import TrainerCallback
+
+from hf_lotus.data.batches import read_dataset_labels
+from hf_lotus.data.checks import require_unseen
+from hf_lotus.data.prepared import ready_splits
+from hf_lotus.methods import METHODS, GradientMethod, LoTUS, Task, UnlearningMethod, WeightEdit
+from hf_lotus.models.checks import check_models
+from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.stopping import stopping_callbacks
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a run is made of, with nothing left open.
+
+    Attributes:
+        method: the unlearning method.
+        args: the training arguments, a copy of the user's, settled by the method for this task.
+        splits: "forget", "retain", "unseen" and "test" → data set made ready, or None.
+        task: what is unlearned.
+        columns: `image_column`, `label_column` and `num_labels`, by which further data sets are made ready.
+        stopping: what stops the run early.
+    """
+
+    method: UnlearningMethod
+    args: UnlearningArguments
+    splits: Mapping[str, Dataset | None]
+    task: Task
+    columns: Mapping[str, str | int | None]
+    stopping: tuple[TrainerCallback, ...] = ()
+
+
+def check_given(
+    model: nn.Module,
+    args: UnlearningArguments | None,
+    method: UnlearningMethod | None,
+    sets: Mapping[str, Dataset | None],
+    *,
+    retrain_model: nn.Module | None = None,
+    processing_class: object | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Given:
+    """Check what a trainer is given, make its sets ready, and settle its arguments.
+
+    Args:
+        model: the model to unlearn.
+        args: training arguments, not changed.
+        method: the unlearning method; `LoTUS()` if None.
+        sets: "forget", "retain", "unseen" and "test" → data set as the user gave it, or None.
+        retrain_model: a model to measure from.
+        processing_class: the model's image processor or tokenizer.
+        image_column: name of the image column, where it cannot be told from the features.
+        label_column: name of the label column, likewise.
+
+    Raises:
+        TypeError: for a streamed data set, other arguments, or a method that is not one.
+        ValueError: for sets, models or arguments that do not go together.
+    """
+    method = method if method is not None else LoTUS()
+    if not isinstance(method, GradientMethod | WeightEdit):
+        raise TypeError(f"method must be one of {', '.join(METHODS)} (hf_lotus.methods), got {method!r}.")
+    check_models(model, retrain_model)
+    if not isinstance(args, UnlearningArguments | None):
+        raise TypeError(f"args must be UnlearningArguments, got {type(args).__name__}; it takes the same options.")
+    # A copy: one set of arguments may serve several trainers, whose methods settle the open ones differently.
+    args = copy.copy(args) if args is not None else UnlearningArguments("unlearned")
+    config, columns = getattr(model, "config", None), {"image_column": image_column, "label_column": label_column}
+    splits, class_wise = ready_splits(sets, config, processing_class, **columns)
+    num_labels, retained = getattr(config, "num_labels", None), len(splits["retain"])
+    classes = tuple(read_dataset_labels(splits["forget"]).unique().tolist())
+    task = Task(model, class_wise, num_labels, classes, retained)
+    args.settle(method.default_arguments(task))
+    args.data_seed = args.seed if args.data_seed is None else args.data_seed
+    if method.needs_unseen and not class_wise:
+        require_unseen(splits["unseen"], type(method).__name__)
+    stopping = tuple(stopping_callbacks(args, splits, class_wise))
+    return Given(method, args, splits, task, {**columns, "num_labels": num_labels}, stopping)

@@ -1,0 +1,106 @@
+"""A method in one run: the place where each of its hooks is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from hf_lotus.data.batches import class_logits
+from hf_lotus.methods import Batch, LossInputs, Round, Task, UnlearningMethod, WeightEdit, name_of
+from hf_lotus.methods.base import Run
+from hf_lotus.methods.rounds import Pass, Streams
+
+
+class MethodHooks:
+    """Every call that a run makes of its method, in the order in which a run comes to them.
+
+        edit                            once, of a `WeightEdit`, in place of all the others
+        streams                         once, when the trainer is made
+        prepare, mask                   once, when training starts or is resumed
+        passes, learning_rate_scale     whenever the batches or the rate of a round are asked for
+        begin_round                     before each round
+        transform, loss                 for each batch, with the student's forward pass in between
+        round_distance                  after each round
+
+    Args:
+        method: the unlearning method.
+        task: what is unlearned.
+
+    Attributes:
+        state: what `prepare` returned for this run.
+    """
+
+    def __init__(self, method: UnlearningMethod, task: Task):
+        self.method, self.task = method, task
+        self.state: object = None
+
+    @property
+    def edits(self) -> bool:
+        """Whether the method edits the weights once, and there are no rounds."""
+        return isinstance(self.method, WeightEdit)
+
+    def edit(self, run: Run) -> dict[str, float]:
+        """Edit the weights; what to log of it."""
+        return self.method.edit(run)
+
+    def streams(self) -> Streams:
+        """The data of the run."""
+        return Streams(forget=True, retain_fraction=1.0) if self.edits else self.method.streams(self.task)
+
+    def prepare(self, run: Run) -> None:
+        """Make what the run's batches need besides."""
+        self.state = self.method.prepare(run)
+
+    def mask(self, run: Run) -> Mapping[str, Tensor] | None:
+        """Which weights may move; None for all."""
+        return self.method.mask(run)
+
+    def passes(self, index: int) -> Sequence[Pass]:
+        """The passes of a round."""
+        return self.method.passes(self.task, index)
+
+    def learning_rate_scale(self, index: int) -> float:
+        """Factor on the learning rate in a round."""
+        return self.method.learning_rate_scale(self.task, index)
+
+    def begin_round(self, run: Run, index: int) -> Round:
+        """The decision before a round."""
+        return self.method.begin_round(run, index)
+
+    def losses(
+        self,
+        given: Batch,
+        student: nn.Module,
+        forward: Callable[[Mapping[str, Tensor]], object],
+        teacher_logits: Callable[[Batch], Tensor],
+    ) -> tuple[Tensor, Batch, object]:
+        """The loss of each sample of a batch.
+
+        Args:
+            given: the batch as it was drawn.
+            student: the model being unlearned, without wrappers.
+            forward: inputs → the student's outputs, with gradient.
+            teacher_logits: batch → the original model's logits; asked only where the method needs them.
+
+        Returns:
+            the losses, shape (batch,); the batch as the student was shown it; and the student's outputs.
+
+        Raises:
+            ValueError: if the method does not give one value a sample.
+        """
+        batch = self.method.transform(given, student)
+        outputs = forward(batch.inputs)
+        known = teacher_logits(given) if self.method.needs_teacher else None
+        logits = class_logits(outputs, len(batch.labels))
+        per_sample = self.method.loss(LossInputs(**vars(batch), logits=logits, teacher_logits=known))
+        if per_sample.shape != batch.labels.shape:
+            raise ValueError(
+                f"{name_of(self.method)}.loss must give one value a sample, shape {tuple(batch.labels.shape)}, "
+                f"got {tuple(per_sample.shape)}. Do not average: the trainer does, over the optimizer step."
+            )
+        return per_sample, batch, outputs
+
+    def round_distance(self, run: Run) -> float | None:
+        """How far the student is from where it should be; None where the run does not rewind."""
+        return self.method.round_distance(run)
