@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -75,7 +76,7 @@ def class_logits(outputs: object, batch_size: int) -> Tensor:
     return logits
 
 
-def read_dataset_labels(dataset: torch.utils.data.Dataset) -> Tensor:
+def read_dataset_labels(dataset: Any) -> Tensor:
     """The label of every sample, as int64 of shape (samples,), without making model inputs where that can be helped.
 
     Raises:
@@ -84,7 +85,8 @@ def read_dataset_labels(dataset: torch.utils.data.Dataset) -> Tensor:
     labels = getattr(dataset, "labels", None)
     if labels is None:
         names = getattr(dataset, "column_names", None)
-        if isinstance(dataset, Dataset) and dataset.format["type"] == "custom" and not {*names} & {*LABEL_NAMES}:
+        transformed = isinstance(dataset, Dataset) and dataset.format["type"] == "custom"
+        if transformed and not set(dataset.column_names) & set(LABEL_NAMES):
             names = None  # a transform of the user's may make the label from another column: the samples tell
         name = next((n for n in LABEL_NAMES if n in (names if names is not None else dataset[0])), None)
         if name is None:

@@ -57,7 +57,9 @@ def check_labels(splits: Mapping[str, Dataset | None], num_labels: int | None) -
     """
     present = {name: read_dataset_labels(data).unique() for name, data in splits.items() if data is not None}
     for name, labels in present.items():
-        outside = labels[(labels < 0) | (labels >= num_labels)] if num_labels is not None else labels[:0]
+        if num_labels is None:
+            continue
+        outside = labels[(labels < 0) | (labels >= num_labels)]
         if len(outside):
             raise ValueError(
                 f"The {name} set has label {int(outside[0])}, and the model has {num_labels} classes "
@@ -66,7 +68,7 @@ def check_labels(splits: Mapping[str, Dataset | None], num_labels: int | None) -
     return not torch.isin(present["forget"], present["retain"]).any().item()
 
 
-def check_label_names(dataset: Dataset, label_column: str | None, config: object | None) -> None:
+def check_label_names(dataset: Dataset | None, label_column: str | None, config: object | None) -> None:
     """Check that model and data set number their classes alike, where both name the same classes.
 
     Args:

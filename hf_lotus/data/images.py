@@ -12,6 +12,7 @@ import mmap
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import datasets
 import numpy as np
@@ -71,13 +72,16 @@ class PixelPipeline:
         example: any image of the data, on which the two halves are checked against the processor itself.
     """
 
-    def __init__(self, processor: BaseImageProcessor, example: object):
-        self.processor = processor
-        self.mean = self.std = None
+    def __init__(self, processor: BaseImageProcessor, example: Any):
+        # What the base class of image processors does not promise (`image_mean`, …) is asked for before it is used.
+        self.processor = cast(Any, processor)
+        self.mean: Tensor | None = None
+        self.std: Tensor | None = None
         whole = processor([self._colour(example)], return_tensors="pt")["pixel_values"][0]
         if self._can_split():
-            self.mean = torch.tensor(processor.image_mean if processor.do_normalize else [0.0])[:, None, None]
-            self.std = torch.tensor(processor.image_std if processor.do_normalize else [1.0])[:, None, None]
+            normalises = self.processor.do_normalize
+            self.mean = torch.tensor(self.processor.image_mean if normalises else [0.0])[:, None, None]
+            self.std = torch.tensor(self.processor.image_std if normalises else [1.0])[:, None, None]
             prepared = self.prepare([example])
             # A processor with steps of its own (offsets, other orders) fails here: then its output is kept whole.
             same = prepared.dtype == torch.uint8 and prepared[0].shape == whole.shape
@@ -88,12 +92,12 @@ class PixelPipeline:
     def _can_split(self) -> bool:
         return bool(getattr(self.processor, "do_rescale", False)) and hasattr(self.processor, "do_normalize")
 
-    def _colour(self, image: object) -> object:
+    def _colour(self, image: Any) -> Any:
         """RGB, unless the processor is for single-channel images: stray greyscale or alpha would break a batch."""
         single_channel = len(getattr(self.processor, "image_mean", None) or [0, 0, 0]) == 1
         return image if single_channel or getattr(image, "mode", "RGB") == "RGB" else image.convert("RGB")
 
-    def prepare(self, images: Sequence[object]) -> Tensor:
+    def prepare(self, images: Sequence[Any]) -> Tensor:
         """Geometry: PIL images → uint8 pixels (batch, channels, height, width); float32 where it cannot be split."""
         images = [self._colour(image) for image in images]
         options = {} if self.mean is None else {"do_rescale": False, "do_normalize": False}
@@ -101,7 +105,7 @@ class PixelPipeline:
 
     def finish(self, pixels: Tensor) -> Tensor:
         """Arithmetic: prepared pixels → the model's float32 input, on the pixels' device."""
-        if self.mean is None:
+        if self.mean is None or self.std is None:
             return pixels
         # One multiply and one add: x · scale/std − mean/std.
         scale = (self.processor.rescale_factor / self.std).to(pixels.device)
@@ -157,10 +161,10 @@ class ReadyImages(torch.utils.data.Dataset):
     def __getitem__(self, row: int) -> dict[str, Tensor]:
         return {name: values[0] for name, values in self.__getitems__([row]).items()}
 
-    def __getitems__(self, rows: Sequence[int]) -> dict[str, Tensor]:
+    def __getitems__(self, rows: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """Prepared pixels (batch, channels, height, width) and labels (batch,) of the given rows, as one batch."""
-        rows = torch.as_tensor(rows)
-        missing = rows[~self.is_ready[rows]].unique()
+        places = torch.as_tensor(rows)
+        missing = places[~self.is_ready[places]].unique()
         if len(missing):
             prepared = self.pipeline.prepare(self.images[missing.tolist()][self.image_column])
             if prepared.shape[1:] != self.pixels.shape[1:]:
@@ -171,7 +175,7 @@ class ReadyImages(torch.utils.data.Dataset):
             self.pixels[missing] = prepared
             self.is_ready[missing] = True
         # Many times faster than indexing by a tensor, and the same.
-        return {"pixel_values": self.pixels.index_select(0, rows), "labels": self.labels[rows]}
+        return {"pixel_values": self.pixels.index_select(0, places), "labels": self.labels[places]}
 
     def finish(
         self,
@@ -206,7 +210,9 @@ def _cache_folder() -> str:
     return str(datasets.config.HF_DATASETS_CACHE)
 
 
-def ready(dataset: object, processor: object, what: str = "data set", **columns: object) -> object:
+def ready(
+    dataset: torch.utils.data.Dataset, processor: object, what: str = "data set", **columns: Any
+) -> torch.utils.data.Dataset:
     """Make a data set ready for a model: images become `ReadyImages`, anything else is returned as it is.
 
     Args:

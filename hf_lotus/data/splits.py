@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset
@@ -18,7 +19,7 @@ from hf_lotus.data.duplicates import content_digests, shared_rows
 from hf_lotus.utils.text import nearest
 
 
-def _few(values: Sequence, limit: int = 5) -> str:
+def _few(values: Sequence | np.ndarray, limit: int = 5) -> str:
     shown = ", ".join(str(v) for v in list(values)[:limit])
     return shown + (f", … ({len(values)} in all)" if len(values) > limit else "")
 
@@ -58,10 +59,10 @@ class ForgetRetainSplit:
 
     dataset: Dataset
     forget_rows: np.ndarray
-    retain_rows: np.ndarray | None = None
+    retain_rows: np.ndarray = None  # type: ignore[assignment]  # None is how it is left open; it is always filled in
     selector: Mapping[str, object] = field(default_factory=lambda: {"by": "rows"})
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_map_style(self.dataset, "data set to split")
         size = len(self.dataset)
         forget = _rows(self.forget_rows, size, "forget")
@@ -85,7 +86,7 @@ class ForgetRetainSplit:
     @classmethod
     def from_indices(cls, dataset: Dataset, rows: Sequence[int]) -> ForgetRetainSplit:
         """Forget the given row numbers."""
-        return cls(dataset, rows)
+        return cls(dataset, np.asarray(rows))
 
     @classmethod
     def from_file(cls, dataset: Dataset, path: str | Path) -> ForgetRetainSplit:
@@ -182,7 +183,7 @@ class ForgetRetainSplit:
             sha.update(rows.astype("<i8").tobytes())
         return sha.hexdigest()
 
-    def without_duplicates(self, how: str, **find: object) -> ForgetRetainSplit:
+    def without_duplicates(self, how: str, **find: Any) -> ForgetRetainSplit:
         """A split in which no retained image is identical to a forgotten one.
 
         Args:

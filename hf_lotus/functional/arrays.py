@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ SUM_TOLERANCE = 1e-3
 _BLOCK = 2**19
 
 
-def as_array(name: str, values: object) -> np.ndarray:
+def as_array(name: str, values: Any) -> np.ndarray:
     """`values` as a NumPy array of numbers: an array, a torch tensor on any device, or nested lists.
 
     Raises:

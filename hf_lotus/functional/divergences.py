@@ -175,7 +175,7 @@ class RunningClassMeans:
         total.counts = sum_over_processes(self.counts, accelerator)
         return total
 
-    def mean(self, label: int) -> np.ndarray:
+    def mean(self, label: int | np.integer) -> np.ndarray:
         """Mean prediction over the samples of class `label`, shape (classes,), summing to one."""
         return self.sums[label] / self.sums[label].sum()
 

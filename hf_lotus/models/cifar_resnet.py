@@ -42,7 +42,7 @@ class CifarResNetForImageClassification(ResNetForImageClassification):
 
     def __init__(self, config: CifarResNetConfig):
         super().__init__(config)
-        stem = self.resnet.embedder
+        stem: nn.Module = self.resnet.embedder
         stem.embedder = ResNetConvLayer(
             config.num_channels, config.embedding_size, kernel_size=3, stride=1, activation=config.hidden_act
         )

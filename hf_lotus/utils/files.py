@@ -23,7 +23,8 @@ def write_private(path: str | Path, text: str, *, new: bool = False) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if new:  # several may write it at once
-        handle, unfinished = tempfile.mkstemp(".part", f"{path.name}.", path.parent)
+        handle, name = tempfile.mkstemp(".part", f"{path.name}.", path.parent)
+        unfinished = Path(name)
     else:
         unfinished = path.with_name(f"{path.name}.part")
         unfinished.unlink(missing_ok=True)  # of a killed process
