@@ -103,7 +103,7 @@ class UnlearningArguments(TrainingArguments):
         },
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.open_arguments = {name for name in OPEN_ARGUMENTS if getattr(self, name) is None}
         for name in self.open_arguments:
             setattr(self, name, OPEN_ARGUMENTS[name])
