@@ -64,16 +64,19 @@ class Run(Protocol):
 
     @property
     def student(self) -> nn.Module:
-        """See above, as for the three after it: a method reads them and sets none."""
+        """The model being unlearned."""
 
     @property
-    def teacher(self) -> nn.Module: ...  # noqa: D102
+    def teacher(self) -> nn.Module:
+        """The frozen original model."""
 
     @property
-    def num_forget(self) -> int: ...  # noqa: D102
+    def num_forget(self) -> int:
+        """Forget samples of a round; their positions are the first."""
 
     @property
-    def input_range(self) -> tuple[Tensor, Tensor] | None: ...  # noqa: D102
+    def input_range(self) -> tuple[Tensor, Tensor] | None:
+        """Lowest and highest value of the model's image inputs, if there are any; each of shape (channels, 1, 1)."""
 
     def student_accuracy(self, split: str) -> float:
         """Exact accuracy of the student on a split ("forget", "retain", "unseen"), over all ranks, in eval mode."""
