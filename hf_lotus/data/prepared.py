@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Sized
+from typing import Protocol, TypeGuard, cast
 
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from hf_lotus.data.checks import check_label_names, check_labels, check_rows
@@ -45,6 +47,22 @@ def ready_splits(
     return splits, class_wise
 
 
-def gives_batches(dataset: Dataset) -> bool:
+class BatchedDataset(Protocol):
+    """A data set that gives whole batches, which become model inputs on the device, as `ReadyImages` does."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, rows: Sequence[int] | Tensor) -> dict[str, Tensor]: ...
+
+    def finish(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The batch with its samples made model inputs, on the device that they are on."""
+
+
+def num_samples(dataset: Dataset) -> int:
+    """Samples of a data set; torch's `Dataset` does not declare the length that all but streamed ones have."""
+    return len(cast(Sized, dataset))
+
+
+def gives_batches(dataset: Dataset) -> TypeGuard[BatchedDataset]:
     """Whether a data set gives whole batches, which are finished on the device, as those of `images` do."""
     return hasattr(dataset, "finish")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,7 @@ class BadTeacher(GradientMethod):
 
     needs_teacher: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature}. The paper uses 1.")
         Streams(forget=True, retain_fraction=self.retain_fraction)  # checks retain_fraction
@@ -63,10 +63,12 @@ class BadTeacher(GradientMethod):
     def loss(self, inputs: LossInputs) -> Tensor:
         """Divergence from the teacher of each sample's side, shape (batch,)."""
         forget = inputs.is_forget
+        assert inputs.teacher_logits is not None
         targets = inputs.teacher_logits.clone()
         if forget.any():
+            bad_teacher = cast(nn.Module, inputs.state)  # what `prepare` gave
             with torch.no_grad():
-                bad = inputs.state(**{name: value[forget] for name, value in inputs.inputs.items()}).logits
+                bad = bad_teacher(**{name: value[forget] for name, value in inputs.inputs.items()}).logits
             targets[forget] = bad.to(targets.dtype)
         return tempered_divergence(targets, inputs.logits, self.temperature)
 

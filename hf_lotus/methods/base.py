@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from dataclasses import Field, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -59,12 +59,24 @@ class Run(Protocol):
     """
 
     task: Task
-    student: nn.Module
-    teacher: nn.Module
     class_wise: bool
     seed: int
-    num_forget: int
-    input_range: tuple[Tensor, Tensor] | None
+
+    @property
+    def student(self) -> nn.Module:
+        """The model being unlearned."""
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The frozen original model."""
+
+    @property
+    def num_forget(self) -> int:
+        """Forget samples of a round; their positions are the first."""
+
+    @property
+    def input_range(self) -> tuple[Tensor, Tensor] | None:
+        """Lowest and highest value of the model's image inputs, if there are any; each of shape (channels, 1, 1)."""
 
     def student_accuracy(self, split: str) -> float:
         """Exact accuracy of the student on a split ("forget", "retain", "unseen"), over all ranks, in eval mode."""
@@ -185,6 +197,9 @@ class UnlearningMethod(ABC):  # noqa: B024 - its two kinds have the abstract met
     paper: ClassVar[Paper | None] = None
     needs_teacher: ClassVar[bool] = False
     needs_unseen: ClassVar[bool] = False
+
+    if TYPE_CHECKING:  # its kinds that can be made are dataclasses, all of them
+        __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def default_arguments(self, task: Task) -> dict[str, object]:
         """Training arguments for this method and task where the user leaves them open."""

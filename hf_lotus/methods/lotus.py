@@ -53,7 +53,7 @@ class LoTUS(GradientMethod):
     needs_teacher: ClassVar[bool] = True
     needs_unseen: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # Accuracies differ by 1 at most, and exp(±80) is what float32 can hold and divide by.
         if not 0 < self.alpha <= 80:
             raise ValueError(f"alpha must lie between 0 and 80, got {self.alpha}. The paper uses 2, 8 and 32.")
@@ -79,6 +79,7 @@ class LoTUS(GradientMethod):
 
     def loss(self, inputs: LossInputs) -> Tensor:
         """Cross-entropy with the sampled targets, shape (batch,)."""
+        assert inputs.teacher_logits is not None
         perturbed = gumbel_perturbed(inputs.teacher_logits, inputs.generator)
         soft = torch.softmax(perturbed / inputs.round_values["temperature"], dim=1)
         hard = F.one_hot(perturbed.argmax(dim=1), perturbed.shape[1]).to(soft.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +52,7 @@ class MarginMatching(GradientMethod):
     needs_teacher: ClassVar[bool] = True
     needs_unseen: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature must be above 0 and finite, got {self.temperature}.")
         if self.fit_temperature and self.temperature != 1:
@@ -79,6 +79,7 @@ class MarginMatching(GradientMethod):
                 raise ValueError("fit_temperature needs unseen samples of the forgotten classes. Give temperature.")
             return Targets(torch.full((run.num_forget,), -math.inf), self.temperature)
         forget, unseen = (run.teacher_predictions(split) for split in ("forget", "unseen"))
+        assert forget.logits is not None and unseen.logits is not None
         before = margins(forget.logits, forget.labels)
         there = margins(unseen.logits, unseen.labels)
         shifts = matched_margins(before, forget.labels, there, unseen.labels, self.pool_below) - before
@@ -87,11 +88,13 @@ class MarginMatching(GradientMethod):
 
     def loss(self, inputs: LossInputs) -> Tensor:
         """Cross-entropy with the matched (forget) or the sampled targets (retain), shape (batch,)."""
+        assert inputs.teacher_logits is not None and inputs.positions is not None
+        state = cast(Targets, inputs.state)  # what `prepare` gave
         teacher, forget = inputs.teacher_logits.float(), inputs.is_forget
         sampled = F.one_hot(gumbel_perturbed(teacher, inputs.generator).argmax(dim=1), teacher.shape[1]).float()
-        shifts = inputs.state.shifts[inputs.positions.cpu() % len(inputs.state.shifts)].to(teacher)
+        shifts = state.shifts[inputs.positions.cpu() % len(state.shifts)].to(teacher)
         moved = teacher.scatter_add(1, inputs.labels[:, None], shifts[:, None])
-        matched = torch.softmax(moved / inputs.state.temperature, dim=1)
+        matched = torch.softmax(moved / state.temperature, dim=1)
         return soft_cross_entropy(inputs.logits, torch.where(forget[:, None], matched, sampled))
 
     def default_arguments(self, task: Task) -> dict[str, object]:

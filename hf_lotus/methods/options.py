@@ -7,6 +7,7 @@ import re
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
+from typing import cast
 
 from hf_lotus.methods.base import GradientMethod, UnlearningMethod
 from hf_lotus.methods.registry import METHODS
@@ -69,9 +70,10 @@ class MethodFields:
     """
 
     def __init__(self, name: str, inner: str | None = None):
-        self.kind, self.inner = method_class(name), None
+        self.kind = method_class(name)
+        self.inner: UnlearningMethod | None = None
         if _holds_a_method(self.kind):
-            default = _default(self.kind.__dataclass_fields__[INNER])
+            default = cast(UnlearningMethod, _default(self.kind.__dataclass_fields__[INNER]))
             if inner is not None and inner not in inner_names():
                 raise ValueError(
                     f"There is no method {inner!r} to stand within {name}. {nearest(inner, inner_names())}"
@@ -98,7 +100,7 @@ class MethodFields:
 
     def descriptions(self) -> dict[str, tuple[str, str]]:
         """Name → class and what its docstring says of the field, "" where it says nothing."""
-        found = {}
+        found: dict[str, tuple[str, str]] = {}
         for names, kind in ((self.own, self.kind), (self.within, type(self.inner))):
             described = _attributes(kind) if names else {}
             found |= {name: (kind.__name__, described.get(name, "")) for name in names}
@@ -130,7 +132,10 @@ def _holds_a_method(kind: type[UnlearningMethod]) -> bool:
 
 
 def _default(own: Field) -> object:
-    return own.default if own.default is not MISSING else own.default_factory()
+    if own.default is not MISSING:
+        return own.default
+    assert own.default_factory is not MISSING
+    return own.default_factory()
 
 
 def _attributes(kind: type) -> dict[str, str]:

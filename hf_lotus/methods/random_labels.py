@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,7 @@ class RandomLabels(GradientMethod):
     redraw: bool = False
     retain_fraction: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         Streams(forget=True, retain_fraction=self.retain_fraction)  # checks retain_fraction
 
     def streams(self, task: Task) -> Streams:
@@ -62,7 +62,8 @@ class RandomLabels(GradientMethod):
         """Cross-entropy with the drawn labels (forget) or the true ones (retain), shape (batch,)."""
         labels = inputs.labels.clone()
         forget = inputs.is_forget
-        draws = inputs.state(inputs.round_index if self.redraw else 0)
+        draws = cast(_Draws, inputs.state)(inputs.round_index if self.redraw else 0)  # what `prepare` gave
+        assert inputs.positions is not None
         drawn = draws[inputs.positions[forget].cpu() % len(draws)].to(labels.device)
         num_classes = inputs.logits.shape[1]
         if self.allow_true:

@@ -43,7 +43,11 @@ def check_method(name: str, kind: object) -> None:
         raise TypeError(f"a method is a class of its own, a GradientMethod or a WeightEdit, got {kind!r}.")
     if inspect.isabstract(kind):
         raise TypeError(f"{kind.__name__} does not define {', '.join(sorted(kind.__abstractmethods__))}.")
-    if not is_dataclass(kind) or "__dataclass_fields__" not in vars(kind) or not kind.__dataclass_params__.frozen:
+    if (
+        not is_dataclass(kind)
+        or "__dataclass_fields__" not in vars(kind)
+        or not vars(kind)["__dataclass_params__"].frozen
+    ):
         raise TypeError(f"{kind.__name__} must be a dataclass with frozen=True: no run may change a method.")
     try:
         typing.get_type_hints(kind)

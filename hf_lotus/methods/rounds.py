@@ -21,7 +21,7 @@ class Streams:
     forget_per_class: int | None = None
     retain_per_class: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.retain_fraction <= 1:
             raise ValueError(f"retain_fraction must lie between 0 and 1, got {self.retain_fraction}.")
         if not self.forget and self.retain_fraction == 0:
@@ -52,7 +52,7 @@ class Pass:
     forget_batch_size: int | None = None
     name: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.paired and not (self.forget and self.retain):
             raise ValueError("A paired pass needs both sides.")
         if self.forget_batch_size is not None and self.forget_batch_size < 1:

@@ -44,7 +44,7 @@ class SalUn(GradientMethod):
     inner: GradientMethod = field(default=RandomLabels(allow_true=True, redraw=True))
     saliency: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.inner, GradientMethod) or isinstance(self.inner, SalUn):
             raise TypeError(f"inner must be a gradient method such as LoTUS(), and not SalUn, got {self.inner!r}.")
         if not 0 < self.saliency <= 1:
@@ -80,12 +80,12 @@ class SalUn(GradientMethod):
     # Everything else is the inner method's.
 
     @property
-    def needs_teacher(self) -> bool:
+    def needs_teacher(self) -> bool:  # type: ignore[override]  # a constant elsewhere, the inner method's here
         """Whether the inner method's loss needs the original's logits."""
         return self.inner.needs_teacher
 
     @property
-    def needs_unseen(self) -> bool:
+    def needs_unseen(self) -> bool:  # type: ignore[override]  # likewise
         """Whether the inner method needs unseen data."""
         return self.inner.needs_unseen
 

@@ -63,7 +63,7 @@ class SCRUB(GradientMethod):
 
     needs_teacher: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("alpha", "gamma", "msteps"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more and finite, got {getattr(self, name)}.")
@@ -73,7 +73,7 @@ class SCRUB(GradientMethod):
         object.__setattr__(self, "lr_decay_rounds", tuple(self.lr_decay_rounds))  # a command line gives a list
 
     @property
-    def needs_unseen(self) -> bool:
+    def needs_unseen(self) -> bool:  # type: ignore[override]  # a constant elsewhere, decided by a field here
         """Whether unseen data is needed: to rewind."""
         return self.rewind
 
@@ -89,6 +89,7 @@ class SCRUB(GradientMethod):
 
     def loss(self, inputs: LossInputs) -> Tensor:
         """The max pass's loss for forget samples, the min pass's for retain samples, shape (batch,)."""
+        assert inputs.teacher_logits is not None
         divergence = tempered_divergence(inputs.teacher_logits, inputs.logits, self.temperature) * self.temperature**2
         cross_entropy = F.cross_entropy(inputs.logits.float(), inputs.labels, reduction="none")
         return torch.where(inputs.is_forget, -divergence, self.gamma * cross_entropy + self.alpha * divergence)

@@ -46,7 +46,7 @@ class SSD(WeightEdit):
     alpha: float = 10.0
     lam: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("alpha", "lam"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more and finite, got {getattr(self, name)}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +64,7 @@ class UNSIR(GradientMethod):
     noise_batch_size: int = 256
     noise_batches: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("retain_per_class", "noise_steps", "noise_batch_size", "noise_batches"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -117,10 +117,12 @@ class UNSIR(GradientMethod):
 
     def transform(self, batch: Batch, student: nn.Module) -> Batch:
         """The batch with noise in the place of forget images."""
-        return batch.state(batch, student) if batch.is_forget.any() else batch
+        replaced = cast(Callable[[Batch, nn.Module], Batch], batch.state)  # what `prepare` gave
+        return replaced(batch, student) if batch.is_forget.any() else batch
 
     def _replace_classes(self, batch: Batch, classes: Tensor, noise: Tensor) -> Batch:
         images, labels, forget = batch.inputs[_IMAGES].clone(), batch.labels.clone(), batch.is_forget
+        assert batch.positions is not None
         # The places go round the classes, and those of each class round its images: each is shown equally often.
         places = batch.positions[forget]
         turn, index = places % len(classes), places // len(classes) % noise.shape[1]
@@ -131,6 +133,7 @@ class UNSIR(GradientMethod):
     def _replace_samples(self, batch: Batch, student: nn.Module, bounds: tuple[Tensor, Tensor] | None) -> Batch:
         images, labels, forget = batch.inputs[_IMAGES].clone(), batch.labels.clone(), batch.is_forget
         steps, rate = self.noise_steps or 5, self.noise_learning_rate or 0.01
+        assert batch.generator is not None
         with evaluation_mode(student):
             with torch.no_grad():
                 given = student(**{_IMAGES: images[forget]}).logits.float()
@@ -157,8 +160,11 @@ class UNSIR(GradientMethod):
         """
         if task.class_wise:
             rate = 2e-3 if task.is_batch_norm_model else 5e-4
-            return {"learning_rate": rate, "weight_decay": 0.0, "num_train_epochs": 2} | {
-                "per_device_train_batch_size": 256
+            return {
+                "learning_rate": rate,
+                "weight_decay": 0.0,
+                "num_train_epochs": 2,
+                "per_device_train_batch_size": 256,
             }
         return {
             "learning_rate": 1e-3,

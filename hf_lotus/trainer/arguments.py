@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
@@ -52,20 +53,25 @@ class UnlearningArguments(TrainingArguments):
         teacher_logits_dir: folder of the kept logits; None for one in `output_dir`, deleted when the run ends.
     """
 
-    learning_rate: float | None = field(
+    if TYPE_CHECKING:  # None only until `TrainingArguments` has put its default there
+        output_dir: str = field(default="trainer_output")
+
+    learning_rate: float | None = field(  # type: ignore[assignment]  # open until settled
         default=None, metadata={"help": "Learning rate. Default: the method's for the model family."}
     )
-    num_train_epochs: float | None = field(
+    num_train_epochs: float | None = field(  # type: ignore[assignment]  # open until settled
         default=None, metadata={"help": "Number of rounds. Default: the method's for the model family."}
     )
-    per_device_train_batch_size: int | None = field(
+    per_device_train_batch_size: int | None = field(  # type: ignore[assignment]  # open until settled
         default=None, metadata={"help": "Batch size per device. Default: the method's for the model family."}
     )
-    optim: str | None = field(default=None, metadata={"help": "Optimizer. Default: the method's, else AdamW."})
-    lr_scheduler_type: str | None = field(
+    optim: str | None = field(  # type: ignore[assignment]  # open until settled
+        default=None, metadata={"help": "Optimizer. Default: the method's, else AdamW."}
+    )
+    lr_scheduler_type: str | None = field(  # type: ignore[assignment]  # open until settled
         default=None, metadata={"help": "Learning-rate schedule. Default: the method's, else constant."}
     )
-    weight_decay: float | None = field(
+    weight_decay: float | None = field(  # type: ignore[assignment]  # open until settled
         default=None, metadata={"help": "Weight decay. Default: the method's, else 5e-4."}
     )
     max_grad_norm: float = field(default=0.0, metadata={"help": "Clip gradients to this norm; 0 does not clip."})
@@ -103,7 +109,7 @@ class UnlearningArguments(TrainingArguments):
         },
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.open_arguments = {name for name in OPEN_ARGUMENTS if getattr(self, name) is None}
         for name in self.open_arguments:
             setattr(self, name, OPEN_ARGUMENTS[name])
@@ -122,7 +128,10 @@ class UnlearningArguments(TrainingArguments):
     @property
     def chosen_by(self) -> str | None:
         """The metric by which a round is chosen, without "eval_"; None where none is chosen."""
-        return self.metric_for_best_model.removeprefix("eval_") if self.load_best_model_at_end else None
+        if not self.load_best_model_at_end:
+            return None
+        assert self.metric_for_best_model is not None
+        return self.metric_for_best_model.removeprefix("eval_")
 
     def _settle_choice(self) -> None:
         """Settle what choosing a round leaves open.
@@ -141,6 +150,7 @@ class UnlearningArguments(TrainingArguments):
         if not self.load_best_model_at_end:
             return
         self.metric_for_best_model = self.metric_for_best_model or RETRAIN_FREE_GAP
+        assert self.chosen_by is not None
         metric = METRICS.get(self.chosen_by)
         if metric is None:
             return

@@ -6,7 +6,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
@@ -36,16 +36,16 @@ class Checkpoints:
 
     def __init__(self, trainer: UnlearningTrainer):
         self._trainer = trainer
-        self._identity: dict[str, object] | None = None
+        self._identity: dict[str, Any] | None = None
 
     @property
-    def identity(self) -> dict[str, object]:
+    def identity(self) -> dict[str, Any]:
         """What determines the run (`run_identity`), as it was when training last began."""
         if self._identity is None:
             self._identity = self.identify()
         return self._identity
 
-    def identify(self, *, ended: bool = False) -> dict[str, object]:
+    def identify(self, *, ended: bool = False) -> dict[str, Any]:
         """What determines the run as it stands; `ended` as in `run_identity`."""
         trainer = self._trainer
         return run_identity(trainer.method, trainer.teacher, trainer.splits, trainer.args, ended=ended)
@@ -64,7 +64,8 @@ class Checkpoints:
         """
         clock = self._trainer.stopwatch
         clock.start()
-        found, seconds, problem = None, 0.0, None
+        found: str | None = None
+        seconds, problem = 0.0, None
         if self._trainer.is_world_process_zero():
             # Before the teacher may be divided over devices.
             self._identity = self.identify()
@@ -73,7 +74,7 @@ class Checkpoints:
             except ValueError as error:
                 problem = str(error)
         # Decided by the first rank: a file that another one does not see yet must not part them.
-        told = [found, seconds, problem, self._identity]
+        told: list[Any] = [found, seconds, problem, self._identity]
         if self._trainer.args.world_size > 1:
             broadcast_object_list(told)
         found, clock.carried, problem, self._identity = told
@@ -100,7 +101,7 @@ class Checkpoints:
         none = f"There is no checkpoint in {output_dir!r} to resume from: leave resume_from_checkpoint out."
         raise ValueError(problems[0] if problems else none)
 
-    def _check(self, folder: str) -> dict[str, object]:
+    def _check(self, folder: str) -> dict[str, Any]:
         """The mark of a checkpoint, if one can go on from there."""
         if not os.path.isdir(folder):
             raise ValueError(
@@ -172,11 +173,12 @@ class Checkpoints:
         if trainer.is_fsdp_enabled and not (Path(folder) / SAFE_WEIGHTS_NAME).is_file():
             return False  # each rank has saved its own part
         # The class of the teacher: the student's is another one while its weights are divided.
-        load_whole(model, type(trainer.teacher).from_pretrained(folder, dtype=model.dtype).state_dict())
+        kind = cast(type[PreTrainedModel], type(trainer.teacher))
+        load_whole(model, kind.from_pretrained(folder, dtype=model.dtype).state_dict())
         return True
 
 
-def read_mark(folder: str | os.PathLike) -> dict[str, object] | None:
+def read_mark(folder: str | os.PathLike) -> dict[str, Any] | None:
     """What `Checkpoints.mark` wrote into a folder; None where there is nothing readable."""
     try:
         mark = json.loads((Path(folder) / MARK).read_text(encoding="utf-8"))

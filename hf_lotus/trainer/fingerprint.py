@@ -11,6 +11,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ from hf_lotus.utils.mappings import flat
 
 # The training arguments from which other weights come, and that no other entry tells. Where the run's folder is, what
 # it logs, how often it saves or evaluates, and how many workers read its samples is not among them.
-DECISIVE = ("seed", "data_seed", "learning_rate", "optim", "optim_args", "optim_target_modules", "weight_decay")
+DECISIVE: tuple[str, ...] = ("seed", "data_seed", "learning_rate", "optim", "optim_args", "optim_target_modules")
+DECISIVE += ("weight_decay",)
 DECISIVE += ("adam_beta1", "adam_beta2", "adam_epsilon", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps")
 DECISIVE += ("max_grad_norm", "neftune_noise_alpha", "horizontal_flip", "crop_padding", "dataloader_drop_last")
 DECISIVE += ("greater_is_better", "keep_teacher_logits", "teacher_logits_dtype")
@@ -47,7 +49,7 @@ def run_identity(
     arguments: UnlearningArguments,
     *,
     ended: bool = False,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """What determines a run, as JSON values. Two runs that agree in it take the same steps as far as both go.
 
     It costs one pass of hashing over the weights and the labels; of the samples only a few are read.
@@ -109,7 +111,7 @@ def identity_digest(identity: Mapping[str, object], *more: object) -> str:
     return hashlib.sha256(json.dumps([identity, *more], sort_keys=True).encode()).hexdigest()
 
 
-def teacher_logits_key(identity: Mapping[str, object], side: str, device: torch.device) -> str:
+def teacher_logits_key(identity: Mapping[str, Any], side: str, device: torch.device) -> str:
     """What determines the original model's logits on the samples of one side.
 
     Args:

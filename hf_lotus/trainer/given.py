@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.utils.data import Dataset
@@ -12,7 +13,7 @@ from transformers import TrainerCallback
 
 from hf_lotus.data.batches import read_dataset_labels
 from hf_lotus.data.checks import require_unseen
-from hf_lotus.data.prepared import ready_splits
+from hf_lotus.data.prepared import num_samples, ready_splits
 from hf_lotus.methods import METHODS, GradientMethod, LoTUS, Task, UnlearningMethod, WeightEdit
 from hf_lotus.models.checks import check_models
 from hf_lotus.trainer.arguments import UnlearningArguments
@@ -36,8 +37,24 @@ class Given:
     args: UnlearningArguments
     splits: Mapping[str, Dataset | None]
     task: Task
-    columns: Mapping[str, str | int | None]
+    columns: Mapping[str, Any]
     stopping: tuple[TrainerCallback, ...] = ()
+
+    @property
+    def forget(self) -> Dataset:
+        """The forget set, which is always there."""
+        return _required(self.splits, "forget")
+
+    @property
+    def retain(self) -> Dataset:
+        """The retain set, which is always there."""
+        return _required(self.splits, "retain")
+
+    @property
+    def settled_data_seed(self) -> int:
+        """`data_seed` of the arguments, which is the seed where the user gave none."""
+        assert self.args.data_seed is not None
+        return self.args.data_seed
 
 
 def check_given(
@@ -77,8 +94,8 @@ def check_given(
     args = copy.copy(args) if args is not None else UnlearningArguments("unlearned")
     config, columns = getattr(model, "config", None), {"image_column": image_column, "label_column": label_column}
     splits, class_wise = ready_splits(sets, config, processing_class, **columns)
-    num_labels, retained = getattr(config, "num_labels", None), len(splits["retain"])
-    classes = tuple(read_dataset_labels(splits["forget"]).unique().tolist())
+    num_labels, retained = getattr(config, "num_labels", None), num_samples(_required(splits, "retain"))
+    classes = tuple(read_dataset_labels(_required(splits, "forget")).unique().tolist())
     task = Task(model, class_wise, num_labels, classes, retained)
     args.settle(method.default_arguments(task))
     args.data_seed = args.seed if args.data_seed is None else args.data_seed
@@ -86,3 +103,9 @@ def check_given(
         require_unseen(splits["unseen"], type(method).__name__)
     stopping = tuple(stopping_callbacks(args, splits, class_wise))
     return Given(method, args, splits, task, {**columns, "num_labels": num_labels}, stopping)
+
+
+def _required(splits: Mapping[str, Dataset | None], name: str) -> Dataset:
+    dataset = splits[name]
+    assert dataset is not None
+    return dataset

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor, nn
 
 from hf_lotus.data.batches import class_logits
-from hf_lotus.methods import Batch, LossInputs, Round, Task, UnlearningMethod, WeightEdit, name_of
+from hf_lotus.methods import Batch, GradientMethod, LossInputs, Round, Task, UnlearningMethod, WeightEdit, name_of
 from hf_lotus.methods.base import Run
 from hf_lotus.methods.rounds import Pass, Streams
 
@@ -40,33 +40,39 @@ class MethodHooks:
         """Whether the method edits the weights once, and there are no rounds."""
         return isinstance(self.method, WeightEdit)
 
+    @property
+    def _stepping(self) -> GradientMethod:
+        assert isinstance(self.method, GradientMethod)
+        return self.method
+
     def edit(self, run: Run) -> dict[str, float]:
         """Edit the weights; what to log of it."""
+        assert isinstance(self.method, WeightEdit)
         return self.method.edit(run)
 
     def streams(self) -> Streams:
         """The data of the run."""
-        return Streams(forget=True, retain_fraction=1.0) if self.edits else self.method.streams(self.task)
+        return Streams(forget=True, retain_fraction=1.0) if self.edits else self._stepping.streams(self.task)
 
     def prepare(self, run: Run) -> None:
         """Make what the run's batches need besides."""
-        self.state = self.method.prepare(run)
+        self.state = self._stepping.prepare(run)
 
     def mask(self, run: Run) -> Mapping[str, Tensor] | None:
         """Which weights may move; None for all."""
-        return self.method.mask(run)
+        return self._stepping.mask(run)
 
     def passes(self, index: int) -> Sequence[Pass]:
         """The passes of a round."""
-        return self.method.passes(self.task, index)
+        return self._stepping.passes(self.task, index)
 
     def learning_rate_scale(self, index: int) -> float:
         """Factor on the learning rate in a round."""
-        return self.method.learning_rate_scale(self.task, index)
+        return self._stepping.learning_rate_scale(self.task, index)
 
     def begin_round(self, run: Run, index: int) -> Round:
         """The decision before a round."""
-        return self.method.begin_round(run, index)
+        return self._stepping.begin_round(run, index)
 
     def losses(
         self,
@@ -89,11 +95,11 @@ class MethodHooks:
         Raises:
             ValueError: if the method does not give one value a sample.
         """
-        batch = self.method.transform(given, student)
+        batch = self._stepping.transform(given, student)
         outputs = forward(batch.inputs)
         known = teacher_logits(given) if self.method.needs_teacher else None
         logits = class_logits(outputs, len(batch.labels))
-        per_sample = self.method.loss(LossInputs(**vars(batch), logits=logits, teacher_logits=known))
+        per_sample = self._stepping.loss(LossInputs(**vars(batch), logits=logits, teacher_logits=known))
         if per_sample.shape != batch.labels.shape:
             raise ValueError(
                 f"{name_of(self.method)}.loss must give one value a sample, shape {tuple(batch.labels.shape)}, "
@@ -103,4 +109,4 @@ class MethodHooks:
 
     def round_distance(self, run: Run) -> float | None:
         """How far the student is from where it should be; None where the run does not rewind."""
-        return self.method.round_distance(run)
+        return self._stepping.round_distance(run)

@@ -7,14 +7,15 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from huggingface_hub import CommitInfo, HfApi
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import logging
 
 from hf_lotus.data.batches import read_dataset_labels
+from hf_lotus.data.prepared import num_samples
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.provenance import provenance
 from hf_lotus.evaluation.results import UnlearningResult
@@ -55,7 +56,7 @@ class Publisher(TrainerCallback):
     """
 
     def __init__(self, trainer: UnlearningTrainer, given: Given, record: ForgetSetRecord | None):
-        rows = len(given.splits["forget"])
+        rows = num_samples(given.forget)
         if record is not None and record.rows != rows:
             raise ValueError(
                 f"forget_set is the record of {record.rows} samples, and the forget set has {rows}. Make it of the "
@@ -64,7 +65,7 @@ class Publisher(TrainerCallback):
         self._trainer, self.record = trainer, record
         self.measured: tuple[UnlearningResult, Mapping[str, Predictions]] | None = None
         # Were one of Trainer's methods renamed, it would push nothing, rather than optimizer states.
-        self._strategy, given.args.hub_strategy = given.args.hub_strategy, HubStrategy.END
+        self._strategy, given.args.hub_strategy = HubStrategy(given.args.hub_strategy), HubStrategy.END
 
     def follow(self, previous: ForgetSetRecord) -> None:
         """Go on from another record: what it tells of is in this run's record too (`ForgetSetRecord.following`)."""
@@ -114,6 +115,7 @@ class Publisher(TrainerCallback):
         trainer = self._trainer
         if not trainer.is_world_process_zero():
             return
+        assert self.measured is not None
         result, predictions = self.measured
         folder = Path(trainer.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +133,7 @@ class Publisher(TrainerCallback):
         token: str | None,
         revision: str | None,
         private: bool | None,
-        card: dict[str, object],
+        card: dict[str, Any],
     ) -> CommitInfo | Future | None:
         """As `UnlearningTrainer.push_to_hub`, where the arguments are told."""
         trainer, args = self._trainer, self._trainer.args
@@ -144,12 +146,17 @@ class Publisher(TrainerCallback):
         trainer.create_model_card(**card)
         if not trainer.is_world_process_zero():
             return None
-        options = {"token": token, "revision": revision or args.hub_revision, "commit_message": commit_message}
+        assert trainer.hub_model_id is not None
+        options: dict[str, Any] = {
+            "token": token,
+            "revision": revision or args.hub_revision,
+            "commit_message": commit_message,
+        }
         if blocking:
             return push(args.output_dir, trainer.hub_model_id, **options)
         return HfApi().run_as_future(push, args.output_dir, trainer.hub_model_id, **options)
 
-    def on_save(self, args, state, control, **kwargs) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Push a checkpoint's weights, marked as unfinished; a push that fails does not stop the run."""
         trainer = self._trainer
         if not args.push_to_hub or self._strategy == HubStrategy.END or not trainer.is_world_process_zero():
@@ -158,10 +165,15 @@ class Publisher(TrainerCallback):
             trainer.callback_handler.on_push_begin(args, state, control)
             folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             record = self.write_record(folder, IN_PROGRESS)
+            assert trainer.hub_model_id is not None
             name = trainer.hub_model_id.split("/")[-1]
             write_model_card(folder, None, trainer.method_name, record, model_name=name)
             message = f"Unlearning in progress, step {state.global_step}"
-            options = {"token": args.hub_token, "revision": args.hub_revision, "commit_message": message}
+            options: dict[str, Any] = {
+                "token": args.hub_token,
+                "revision": args.hub_revision,
+                "commit_message": message,
+            }
             try:
                 push(folder, trainer.hub_model_id, **options)
             except PublishError as error:
@@ -183,7 +195,7 @@ class Publisher(TrainerCallback):
             weights=weight_digests(folder),
             method=describe(trainer.method),
             arguments=self.recorded_arguments(),
-            seeds={"seed": trainer.args.seed, "data_seed": trainer.args.data_seed},
+            seeds={"seed": trainer.args.seed, "data_seed": trainer.given.settled_data_seed},
             seconds=trainer.unlearning_seconds,
             task=next((task for end, task in _TASKS.items() if kind.endswith(end)), None),
             created=now(),
@@ -192,7 +204,9 @@ class Publisher(TrainerCallback):
             record = record.measured(self.measured[0], trainer.method_name)
         else:
             about = provenance()
-            record = replace(record, results=None, versions=about["versions"], hardware=about["hardware"])
+            versions = cast(Mapping[str, str | None], about["versions"])
+            hardware = cast(Mapping[str, object], about["hardware"])
+            record = replace(record, results=None, versions=versions, hardware=hardware)
         record.to_json(Path(folder) / RECORD)
         return record
 
@@ -205,10 +219,10 @@ class Publisher(TrainerCallback):
 
     def _forget_set(self) -> ForgetSetRecord:
         """What the forget set alone can tell: not by what it was chosen, nor from which revision."""
-        ready = self._trainer.splits["forget"]
+        ready = self._trainer.given.forget
         samples, labels = getattr(ready, "images", ready), read_dataset_labels(ready).numpy()
         config = getattr(self._trainer.run.student, "config", None)
-        what = {"class_names": getattr(config, "id2label", None), "dataset": dataset_source(samples)}
+        what: dict[str, Any] = {"class_names": getattr(config, "id2label", None), "dataset": dataset_source(samples)}
         what["image_column"] = self._trainer.given.columns["image_column"]
         salt = Salt.read_or_create(salt_path(self._trainer.args.output_dir))
         try:

@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch.nn.functional as F
 from datasets import Dataset
 from filelock import FileLock
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import BaseImageProcessor, PreTrainedModel
 
 from hf_lotus.methods import GradientMethod, LossInputs
 from hf_lotus.models.loading import load_model
@@ -51,11 +52,13 @@ class TrainedModel:
 def trained_model(
     model: PreTrainedModel,
     dataset: Dataset,
-    processor: object,
+    processor: BaseImageProcessor,
     arguments: UnlearningArguments,
     folder: str | os.PathLike,
     say: Callable[[str], None] = lambda text: None,
-    **columns: str | None,
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
 ) -> TrainedModel:
     """The model trained on the data set, or what was kept of the same training.
 
@@ -68,14 +71,23 @@ def trained_model(
         arguments: training arguments.
         folder: where trained models are kept, each in a folder named after the digest of what determines it.
         say: told whether the model is trained or was kept.
-        **columns: `image_column` and `label_column`.
+        image_column: name of the image column, where it cannot be told from the features.
+        label_column: name of the label column, likewise.
     """
     # The trainer wants two sides, which take part alike: which rows stand on which makes no difference.
     sides = {"forget": dataset.select([0]), "retain": dataset.select(range(1, len(dataset)))}
     folder = Path(folder)
     settings = {"save_strategy": "epoch", "save_total_limit": 1, "logging_strategy": "no"}
     sets = {**sides, "unseen": None, "test": None}
-    given = check_given(model, arguments.changed(**settings), _Training(), sets, processing_class=processor, **columns)
+    given = check_given(
+        model,
+        arguments.changed(**settings),
+        _Training(),
+        sets,
+        processing_class=processor,
+        image_column=image_column,
+        label_column=label_column,
+    )
     about = run_identity(given.method, model, given.splits, given.args, ended=True)
     key = identity_digest(about)
     kept = folder / key[:16]
@@ -89,8 +101,8 @@ def trained_model(
             model,
             given.args.changed(output_dir=str(_unfinished(kept))),
             given.method,
-            forget_dataset=given.splits["forget"],
-            retain_dataset=given.splits["retain"],
+            forget_dataset=given.forget,
+            retain_dataset=given.retain,
             processing_class=processor,
         )
         return _train(trainer, processor, kept, {"key": key, "determined_by": about}, say)
@@ -101,14 +113,18 @@ def _unfinished(kept: Path) -> Path:
 
 
 def _train(
-    trainer: UnlearningTrainer, processor: object, kept: Path, record: dict[str, object], say: Callable[[str], None]
+    trainer: UnlearningTrainer,
+    processor: BaseImageProcessor,
+    kept: Path,
+    record: dict[str, object],
+    say: Callable[[str], None],
 ) -> TrainedModel:
     """Train, or go on from the last whole checkpoint, and keep the model in a folder that appears whole."""
     unfinished = _unfinished(kept)
     samples = len(trainer.train_dataset)
     say(f"training on {samples} rows for {trainer.args.num_train_epochs:g} epochs")
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(unfinished))
-    trained = trainer.run.student.cpu()
+    trained = cast(PreTrainedModel, trainer.run.student.cpu())
     trained.save_pretrained(unfinished / "model")
     processor.save_pretrained(unfinished / "model")
     record = {**record, "seconds": trainer.unlearning_seconds}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_lotus.methods import Round
@@ -48,15 +48,21 @@ class RoundControl(TrainerCallback):
         """Whether the optimizer step that is being made is the last of its pass."""
         return self._pass_at(self.trainer.state.global_step)[1]
 
+    @property
+    def decided(self) -> Round:
+        """The decision for the current round, once there is one."""
+        assert self.current is not None
+        return self.current
+
     def _pass_at(self, step: int) -> tuple[Pass, bool]:
         return self.trainer.sampler.pass_at(self.index, step - self.first_step)
 
     def decide_first(self) -> bool:
         """Decide the first round; return whether the run stops before it."""
         self._decide(0)
-        if self.current.stop:
+        if self.decided.stop:
             self._log(0)
-        return self.current.stop
+        return self.decided.stop
 
     def take_over(self, checkpoint: str) -> bool:
         """Forget what was decided; return whether the run of a checkpoint had stopped there already.
@@ -78,8 +84,11 @@ class RoundControl(TrainerCallback):
         rounds = [entry for entry in state.log_history if "round" in entry]
         return [entry for entry in rounds if entry["stop"] or entry["step"] < state.global_step]
 
-    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Set the order of the round; its decision is made already, but for a resume."""
+        assert state.epoch is not None
         self.index = int(state.epoch)
         # The loader's own set_epoch does not reach the sampler after a mid-round resume on several ranks.
         self.trainer.sampler.set_epoch(self.index)
@@ -89,19 +98,26 @@ class RoundControl(TrainerCallback):
         self._keep_best()  # of the round before, if the run was resumed from its last step
         self._enter(self.index)
 
-    def on_optimizer_step(self, args, state, control, **kwargs) -> None:
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Put back the weights that must not move."""
         if self.trainer.weight_mask is not None:
             self.trainer.weight_mask.restore()
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Log the loss of each pass on its own, where a round has several."""
         self.last_pass, is_last = self._pass_at(state.global_step - 1)
         if is_last and self.last_pass.name and args.logging_strategy != "no":
             control.should_log = True
 
-    def on_epoch_end(self, args, state, control, **kwargs) -> None:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Keep the best round where the method rewinds; decide the next round, if there is one."""
+        assert state.epoch is not None
         index = round(state.epoch)
         # Logging clears the flag that has the round's loss logged next.
         should_log = control.should_log
@@ -109,7 +125,7 @@ class RoundControl(TrainerCallback):
         if index < state.num_train_epochs and not control.should_training_stop:
             self.current = None
             self._enter(index)
-            control.should_training_stop = self.current.stop
+            control.should_training_stop = self.decided.stop
         control.should_log = should_log
 
     def _enter(self, index: int) -> None:
@@ -124,14 +140,14 @@ class RoundControl(TrainerCallback):
 
     def _decide(self, index: int) -> None:
         self.current = self.trainer.hooks.begin_round(self.trainer.run, index)
-        taken = sorted(self.current.values.keys() & set(_LOGGED_BESIDE))
+        taken = sorted(self.decided.values.keys() & set(_LOGGED_BESIDE))
         if taken:
             raise ValueError(
                 f"{type(self.trainer.method).__name__} names a round's value {taken[0]!r}: call it otherwise."
             )
 
     def _log(self, index: int) -> None:
-        self.trainer.log({"round": index, **self.current.values, "stop": float(self.current.stop)})
+        self.trainer.log({"round": index, **self.decided.values, "stop": float(self.decided.stop)})
 
     # ---- rewinding ----
 
@@ -141,7 +157,7 @@ class RoundControl(TrainerCallback):
 
     def _distances(self) -> dict[int, float]:
         history = self.trainer.state.log_history
-        return {entry["after_round"]: entry["distance"] for entry in history if "after_round" in entry}
+        return {int(entry["after_round"]): entry["distance"] for entry in history if "after_round" in entry}
 
     def _keep_best(self) -> None:
         """Measure the round that has just ended, once, and keep its weights if it is the best so far."""
@@ -166,7 +182,7 @@ class RoundControl(TrainerCallback):
         distances = self._distances()
         if not distances:
             return
-        best = min(distances, key=distances.get)  # the first of equal ones
+        best = min(distances, key=distances.__getitem__)  # the first of equal ones
         # Where Trainer has chosen a round too, its choice is what the model holds now.
         if best + 1 != self.trainer.state.epoch or self.trainer.args.load_best_model_at_end:
             self.trainer.checkpoints.load_marked(self._best_folder, after_round=best)

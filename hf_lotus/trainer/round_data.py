@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hf_lotus.data.batches import FORGET_FLAG, POSITION, read_dataset_labels
-from hf_lotus.data.prepared import gives_batches
+from hf_lotus.data.prepared import gives_batches, num_samples
 from hf_lotus.methods.rounds import Streams
 from hf_lotus.utils.seeds import SUBSET, derived_seed
 
@@ -88,15 +88,15 @@ class RoundDataset(torch.utils.data.Dataset):
         if not gives_batches(self.forget) or not gives_batches(self.retain):
             return [self[position] for position in positions]
         given = torch.as_tensor(positions)
-        positions = given % len(self)
-        is_forget = positions < self.num_forget
-        parts = []
+        places = given % len(self)
+        is_forget = places < self.num_forget
+        parts: list[tuple[Tensor, Mapping[str, Tensor]]] = []
         if is_forget.any():
-            parts.append((is_forget, self.forget.__getitems__(self.forget_rows[positions[is_forget]])))
+            parts.append((is_forget, self.forget.__getitems__(self.forget_rows[places[is_forget]])))
         if not is_forget.all():
-            rows = self.retain_rows[positions[~is_forget] - self.num_forget]
+            rows = self.retain_rows[places[~is_forget] - self.num_forget]
             parts.append((~is_forget, self.retain.__getitems__(rows)))
-        return {**_interleave(parts, len(positions)), FORGET_FLAG: is_forget, POSITION: given}
+        return {**_interleave(parts, len(places)), FORGET_FLAG: is_forget, POSITION: given}
 
 
 def draw_round(
@@ -110,13 +110,13 @@ def draw_round(
         retain: the retain set.
         seed: seed of the draw.
     """
-    forget_rows = torch.arange(len(forget) if streams.forget else 0)
+    forget_rows = torch.arange(num_samples(forget) if streams.forget else 0)
     if streams.forget_per_class is not None:
         forget_rows = draw_per_class(read_dataset_labels(forget), streams.forget_per_class, seed, repeat=True)
     if streams.retain_per_class is not None:
         retain_rows = draw_per_class(read_dataset_labels(retain), streams.retain_per_class, seed)
     else:
-        retain_rows = draw_subset(len(retain), streams.retain_fraction, seed)
+        retain_rows = draw_subset(num_samples(retain), streams.retain_fraction, seed)
     return RoundDataset(forget, retain, forget_rows, retain_rows)
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 
 from hf_lotus.data.batches import FORGET_FLAG, POSITION, Collator, model_columns
 from hf_lotus.data.images import Augmentation, ReadyImages, ready
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.given import Given
 from hf_lotus.trainer.hooks import MethodHooks
-from hf_lotus.trainer.round_data import draw_round
+from hf_lotus.trainer.round_data import RoundDataset, draw_round
 from hf_lotus.trainer.sampler import RoundBatches
 from hf_lotus.utils.seeds import NOISE, derived_seed
 
@@ -40,7 +41,7 @@ class RoundTrainer(Trainer):
         task: what is unlearned.
         splits: name → data set made ready, or None.
         hooks: every call of the method's hooks.
-        sampler: the batches of the current round; None before training.
+        sampler: the batches of the current round; there from the start of training.
         collator: makes a batch of samples.
         counts: samples in the optimizer step, over all ranks and accumulated batches, without repetitions:
             (retained, forgotten).
@@ -49,17 +50,23 @@ class RoundTrainer(Trainer):
     # The loss is averaged over all samples of an optimizer step, accumulated and on all ranks (transformers ≥ 5.20).
     loss_is_scaled_for_ga = True
 
-    def __init__(self, model: nn.Module, given: Given, **options: object):
+    # What `Trainer` is given here is narrower than what it takes.
+    args: UnlearningArguments
+    model: nn.Module
+    train_dataset: RoundDataset
+    hub_model_id: str | None
+
+    def __init__(self, model: nn.Module, given: Given, **options: Any):
         self.given = given
         self.method, self.task, self.splits = given.method, given.task, given.splits
         self.hooks = MethodHooks(given.method, given.task)
-        self.sampler: RoundBatches | None = None
+        self._sampler: RoundBatches | None = None
         self.counts: Tensor | None = None
         self._operations: dict[int, int] = {}
         self._batch_id = (-1, 0)
         self._evaluated: Dataset | None = None
         self._augmentation = Augmentation(given.args.horizontal_flip, given.args.crop_padding)
-        samples = draw_round(self.hooks.streams(), self.splits["forget"], self.splits["retain"], given.args.data_seed)
+        samples = draw_round(self.hooks.streams(), given.forget, given.retain, given.settled_data_seed)
         # Trainer refuses an eval_strategy without an evaluation set; here there is always the forget set.
         measured = self.splits["forget" if self.splits["test"] is None else "test"]
         super().__init__(model=model, args=given.args, train_dataset=samples, eval_dataset=measured, **options)
@@ -68,15 +75,21 @@ class RoundTrainer(Trainer):
         self.collator = Collator(model_columns(model), self.data_collator)
         self._noise = torch.Generator(device=self.args.device)
 
+    @property
+    def sampler(self) -> RoundBatches:
+        """The batches of the current round; there from the start of training."""
+        assert self._sampler is not None
+        return self._sampler
+
     def get_train_dataloader(self) -> DataLoader:
         """The batches of a round, in an order that depends only on the seed and the round."""
         data, args, self._operations = self.train_dataset, self.args, {}
-        self.sampler = RoundBatches(
+        self._sampler = RoundBatches(
             data.num_forget,
             len(data) - data.num_forget,
             self.hooks.passes,
             self._train_batch_size,
-            self.args.data_seed,
+            self.given.settled_data_seed,
             accumulation=args.gradient_accumulation_steps,
             ranks=args.world_size,
             rank=args.process_index,
@@ -84,11 +97,11 @@ class RoundTrainer(Trainer):
         )
         # The batches are this rank's already: nothing is left to divide.
         return prepare_data_loader(
-            self._loader(data, batch_sampler=self.sampler), args.device, num_processes=1, process_index=0,
+            self._loader(data, batch_sampler=self._sampler), args.device, num_processes=1, process_index=0,
             put_on_device=True,
         )  # fmt: skip
 
-    def set_initial_training_values(self, args: UnlearningArguments, dataloader: DataLoader) -> tuple:
+    def set_initial_training_values(self, args: TrainingArguments, dataloader: DataLoader) -> tuple:
         """As in `Trainer`, for rounds that may differ in their number of steps."""
         values = list(super().set_initial_training_values(args, dataloader))
         if args.max_steps > 0:
@@ -103,7 +116,7 @@ class RoundTrainer(Trainer):
         """Rounds that a run of so many optimizer steps begins."""
         return self.sampler.locate(steps - 1, sys.maxsize) + 1
 
-    def _init_training_state(self, *args, **kwargs) -> tuple[int, int]:
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         _, skipped = super()._init_training_state(*args, **kwargs)
         step = self.state.global_step
         if step >= self.state.max_steps:
@@ -113,7 +126,9 @@ class RoundTrainer(Trainer):
             skipped = (step - self.sampler.first_step(index)) * self.args.gradient_accumulation_steps
         return index, skipped
 
-    def _run_epoch(self, *, epoch: int, **kwargs) -> None:
+    def _run_epoch(  # type: ignore[override]  # Trainer names all that it gives, more or less of it by release
+        self, *, epoch: int, **kwargs: Any
+    ) -> None:
         steps = self.sampler.steps(epoch)
         kwargs |= {
             "num_update_steps_per_epoch": steps,
@@ -130,7 +145,7 @@ class RoundTrainer(Trainer):
             scale_by_round(scheduler, lambda step: scales[self.sampler.locate(step, last)])
         return scheduler
 
-    def _loader(self, dataset: Dataset, **options) -> DataLoader:
+    def _loader(self, dataset: Dataset, **options: Any) -> DataLoader:
         return DataLoader(
             dataset,
             collate_fn=self.collator,
@@ -144,7 +159,7 @@ class RoundTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         """A loader for a data set of the user's: raw images are made ready first."""
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        dataset = ready(dataset, self.processing_class, **self.given.columns)
+        dataset = cast(Dataset, ready(dataset, self.processing_class, **self.given.columns))
         self._evaluated = dataset
         return self.accelerator.prepare(self._loader(dataset, batch_size=self.args.eval_batch_size))
 
@@ -160,7 +175,7 @@ class RoundTrainer(Trainer):
         inputs = self._finished(self.splits["retain"], inputs, self._augmentation)
         return super().training_step(model, inputs, num_items_in_batch)
 
-    def prediction_step(self, model: nn.Module, inputs: dict[str, Tensor], *args, **kwargs) -> tuple:
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> tuple:
         """As in `Trainer`, once the batch's images are finished on the device."""
         return super().prediction_step(model, self._finished(self._evaluated, inputs), *args, **kwargs)
 
@@ -178,7 +193,7 @@ class RoundTrainer(Trainer):
         self._batch_id = (step, self._batch_id[1] + 1 if self._batch_id[0] == step else 0)
         self._noise.manual_seed(derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id))
 
-    def get_batch_samples(self, *args, **kwargs) -> tuple[list, Tensor]:
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Tensor]:
         """As in `Trainer`, with the samples of the optimizer step counted over all ranks, repetitions left out."""
         batches, _ = super().get_batch_samples(*args, **kwargs)
         counts = torch.zeros(2, dtype=torch.long, device=self.args.device)
@@ -188,7 +203,7 @@ class RoundTrainer(Trainer):
         self.counts = self.accelerator.reduce(counts, "sum")
         return batches, self.counts.sum()
 
-    def floating_point_ops(self, inputs: Mapping[str, Tensor]) -> int:
+    def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
         """As in `Trainer`, which counts the model's parameters anew in each step."""
         values = sum(value.numel() for value in inputs.values())
         if values not in self._operations:
@@ -204,6 +219,7 @@ class RoundTrainer(Trainer):
             is_forget: True for samples of the forget set, shape (batch,).
             paired: whether each side is averaged on its own, and the two means are added.
         """
+        assert self.counts is not None
         counts = self.counts if paired else self.counts.sum().expand(2)
         weights = self._is_counted(positions) / counts[is_forget.long()]
         # Gradients are averaged over ranks, so the global mean needs their number back.
@@ -225,7 +241,11 @@ def scale_by_round(scheduler: LRScheduler, scale: Callable[[int], float]) -> Non
             f"The method changes the learning rate between rounds, which does not go with {type(scheduler).__name__}. "
             "Use lr_scheduler_type='constant', 'linear' or 'cosine'."
         )
-    scheduler.lr_lambdas = [lambda step, own=own: own(step) * scale(step) for own in scheduler.lr_lambdas]
+
+    def scaled(own: Callable[[int], float]) -> Callable[[int], float]:
+        return lambda step: own(step) * scale(step)
+
+    scheduler.lr_lambdas = [scaled(own) for own in scheduler.lr_lambdas]
     for group, rate, factor in zip(
         scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
     ):

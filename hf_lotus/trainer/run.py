@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from hf_lotus.data.batches import model_inputs
 from hf_lotus.data.images import ReadyImages
-from hf_lotus.data.prepared import gives_batches
+from hf_lotus.data.prepared import gives_batches, num_samples
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.functional.tensors import equal_weights
 from hf_lotus.methods import Task
@@ -46,6 +46,7 @@ class TrainerRun:
         model = self._trainer.model
         if model is not self._wrapped:  # unwrapping walks through all modules: not in each step
             self._wrapped, self._student = model, self._trainer.accelerator.unwrap_model(model)
+        assert self._student is not None
         return self._student
 
     @property
@@ -84,7 +85,8 @@ class TrainerRun:
     def example(self, split: str) -> dict[str, Tensor]:
         """The model inputs of the first batch of a split, the same on every rank."""
         trainer, dataset = self._trainer, self._trainer.splits[split]
-        rows = list(range(min(len(dataset), trainer.args.train_batch_size)))
+        assert dataset is not None
+        rows = list(range(min(num_samples(dataset), trainer.args.train_batch_size)))
         samples = dataset.__getitems__(rows) if gives_batches(dataset) else [dataset[row] for row in rows]
         inputs = self._on_device(model_inputs(trainer.collator(samples)))
         return dataset.finish(inputs) if gives_batches(dataset) else inputs
@@ -95,10 +97,11 @@ class TrainerRun:
     def batches(self, *splits: str) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """This rank's share of the batches of the splits, shuffled together once: (model inputs, labels)."""
         trainer = self._trainer
-        sides = {name: trainer.splits[name] for name in ("forget", "retain")}
-        dataset = RoundDataset(*sides.values(), *(torch.arange(len(side)) for side in sides.values()))
+        sides = {"forget": trainer.given.forget, "retain": trainer.given.retain}
+        rows = {name: torch.arange(num_samples(side)) for name, side in sides.items()}
+        dataset = RoundDataset(sides["forget"], sides["retain"], rows["forget"], rows["retain"])
         starts = {"forget": 0, "retain": dataset.num_forget}
-        chosen = torch.cat([torch.arange(len(sides[name])) + starts[name] for name in splits])
+        chosen = torch.cat([rows[name] + starts[name] for name in splits])
         generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER, _NO_ROUND))
         batches = chosen[torch.randperm(len(chosen), generator=generator)].split(trainer.args.train_batch_size)
         ranks, rank = trainer.args.world_size, trainer.args.process_index

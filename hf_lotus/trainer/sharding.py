@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, fsdp2_prepare_model
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_lotus.methods import GradientMethod, UnlearningMethod, WeightEdit, name_of
 
@@ -56,7 +56,9 @@ class Sharding(TrainerCallback):
         finally:
             self._hidden.close()
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """The student is divided by now."""
         self._hidden.close()
 
@@ -141,7 +143,7 @@ def no_embeddings_apart(model: nn.Module) -> Iterator[None]:
     Where a layer holds them that is divided as one (ViT's), accelerate 1.15 fails on dividing them again; and asking
     a model that has none (ResNet) raises.
     """
-    model.get_input_embeddings = _none
+    model.get_input_embeddings = _none  # type: ignore[assignment]  # a method for a while, and no module
     try:
         yield
     finally:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 from torch.utils.data import Dataset
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_lotus.evaluation.metrics import METRICS
 from hf_lotus.trainer.arguments import UnlearningArguments
@@ -29,9 +30,11 @@ class Patience(TrainerCallback):
     def __init__(self, rounds: int):
         self.rounds = rounds
 
-    def on_evaluate(self, args, state, control, **kwargs) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Stop if the best measurement so far lies as far back as the patience reaches."""
-        name = f"eval_{args.chosen_by}"
+        name = f"eval_{cast(UnlearningArguments, args).chosen_by}"
         values = [entry[name] for entry in state.log_history if name in entry]
         if not values:
             return  # what was measured is a data set of the user's

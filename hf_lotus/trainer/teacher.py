@@ -7,13 +7,16 @@ import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from transformers import PretrainedConfig
 
 from hf_lotus.data.images import ReadyImages
+from hf_lotus.data.prepared import num_samples
 from hf_lotus.evaluation.predictions import predict
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.logits_cache import KeptLogits
@@ -69,7 +72,7 @@ class FrozenTeacher:
         dtype: str,
         original: Callable[[], Tensor],
         accelerator: Accelerator,
-        **options: object,
+        **options: Any,
     ) -> None:
         """Have the logits on the samples of a round in a file: those that are not there yet are computed.
 
@@ -84,17 +87,18 @@ class FrozenTeacher:
             accelerator: of the run.
             **options: passed to `predict`.
         """
-        num_labels = self.model.config.num_labels
-        files, self._kept = {}, None
+        num_labels = cast(PretrainedConfig, self.model.config).num_labels  # it tells them: see `may_keep_logits`
+        files: dict[str, KeptLogits] = {}
+        self._kept = None
         for side in SIDES:
             key = hashlib.sha256(f"{keys[side]} {dtype}".encode()).hexdigest()
-            size = len(getattr(samples, side))
+            size = num_samples(getattr(samples, side))
             files[side] = KeptLogits(Path(folder) / key[:32], size, num_labels, dtype)
         missing = {side: files[side].missing(getattr(samples, f"{side}_rows")) for side in SIDES}
         # Others on this machine read the same file, and must not see rows come while they look.
         accelerator.wait_for_everyone()
         writes = accelerator.is_local_main_process
-        if len(missing["forget"]) == len(samples.forget):
+        if len(missing["forget"]) == num_samples(samples.forget):
             logits = original()
             if writes:
                 files["forget"].keep(missing["forget"], logits)
@@ -107,7 +111,7 @@ class FrozenTeacher:
         accelerator.wait_for_everyone()
         self._kept = samples, files
 
-    def _ask(self, samples: RoundDataset, side: str, rows: Tensor, **options: object) -> Tensor:
+    def _ask(self, samples: RoundDataset, side: str, rows: Tensor, **options: Any) -> Tensor:
         chosen = {f"{name}_rows": rows if name == side else rows[:0] for name in SIDES}
         part = RoundDataset(samples.forget, samples.retain, **chosen)
         return torch.from_numpy(predict(self.model, part, description=f"teacher on {side}", **options).logits)
@@ -125,7 +129,7 @@ class FrozenTeacher:
         self._kept = None
 
     @torch.no_grad()
-    def logits(self, inputs: dict[str, Tensor], positions: Tensor, autocast: AbstractContextManager) -> Tensor:
+    def logits(self, inputs: Mapping[str, Tensor], positions: Tensor, autocast: AbstractContextManager) -> Tensor:
         """The logits on a batch, kept or computed; float32, shape (batch, classes).
 
         Args:

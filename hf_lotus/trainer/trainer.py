@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo
@@ -17,6 +18,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, speed
 from transformers.utils import logging
 
 from hf_lotus.data.batches import FORGET_FLAG, POSITION, class_logits, model_inputs
+from hf_lotus.data.prepared import num_samples
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
@@ -105,8 +107,16 @@ class UnlearningTrainer(RoundTrainer):
         optimizers: tuple = (None, None),
     ):
         sets = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
-        options = {"retrain_model": retrain_model, "image_column": image_column, "label_column": label_column}
-        given = check_given(model, args, method, sets, processing_class=processing_class, **options)
+        given = check_given(
+            model,
+            args,
+            method,
+            sets,
+            retrain_model=retrain_model,
+            processing_class=processing_class,
+            image_column=image_column,
+            label_column=label_column,
+        )
         # Trainer's constructor calls some of these already, or hooks of this class that do.
         self.stopwatch, self.checkpoints, self.sharding = Stopwatch(), Checkpoints(self), Sharding(self)
         self.publisher, self._rounds = Publisher(self, given, forget_set), RoundControl(self)
@@ -128,7 +138,7 @@ class UnlearningTrainer(RoundTrainer):
         return Evaluator(self.splits, self.teacher, retrain_model, **options)
 
     @property
-    def _prediction_options(self) -> dict[str, object]:
+    def _prediction_options(self) -> dict[str, Any]:
         return {
             "batch_size": self.args.eval_batch_size,
             "collator": self.data_collator,
@@ -161,7 +171,7 @@ class UnlearningTrainer(RoundTrainer):
 
     # ---- training ----
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs) -> TrainOutput:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Unlearn. As `Trainer.train`; takes no step where the method edits weights, or stops before it begins."""
         self.publisher.measured = None
         checkpoint = self.checkpoints.begin(resume_from_checkpoint)
@@ -184,7 +194,7 @@ class UnlearningTrainer(RoundTrainer):
                 self.checkpoints.mark(folder)  # last: by its mark the checkpoint is known to be whole
         return TrainOutput(0, 0.0, speed_metrics("train", started))
 
-    def _take_rounds(self, checkpoint: str | None, *args, **kwargs) -> TrainOutput:
+    def _take_rounds(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
         self.hooks.prepare(self.run)
         if checkpoint is not None:
             stopped = self._rounds.take_over(checkpoint)
@@ -196,7 +206,7 @@ class UnlearningTrainer(RoundTrainer):
             logger.warning("The method stops before any further step: its bound is reached. The weights are kept.")
             output = TrainOutput(self.state.global_step, 0.0, speed_metrics("train", time.time()))
         else:
-            if self.method.needs_teacher and may_keep_logits(self.args, self.splits["retain"], self.task.num_labels):
+            if self.method.needs_teacher and may_keep_logits(self.args, self.given.retain, self.task.num_labels):
                 self._keep_logits()
             mask = self.hooks.mask(self.run)
             if mask is not None:
@@ -247,18 +257,20 @@ class UnlearningTrainer(RoundTrainer):
             is_forget=inputs[FORGET_FLAG],
             positions=inputs[POSITION],
             round_index=self._rounds.index,
-            round_values=self._rounds.current.values,
+            round_values=self._rounds.decided.values,
             state=self.hooks.state,
             generator=self._noise,
         )
         per_sample, batch, outputs = self.hooks.losses(
             drawn, self.run.student, lambda inputs: model(**inputs), self._teacher_logits
         )
+        assert batch.positions is not None
         paired = self._rounds.current_pass.paired
         loss = self.step_share(per_sample, batch.positions, batch.is_forget, paired)
         return (loss, outputs) if return_outputs else loss
 
     def _teacher_logits(self, batch: Batch) -> Tensor:
+        assert batch.positions is not None
         return self._teacher.logits(batch.inputs, batch.positions, self.accelerator.autocast())
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float | None:
@@ -266,7 +278,7 @@ class UnlearningTrainer(RoundTrainer):
             return None
         return super()._get_grad_norm(model, grad_norm)
 
-    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+    def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """As in `Trainer`; a loss is logged with the name of its pass, where the round has several."""
         if "loss" in logs and self._rounds.last_pass.name:
             logs = {**logs, "pass": self._rounds.last_pass.name}
@@ -289,6 +301,7 @@ class UnlearningTrainer(RoundTrainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
+        assert self.state.best_model_checkpoint is not None
         if not self.checkpoints.load_pretrained(self.state.best_model_checkpoint):
             super()._load_best_model()
 
@@ -313,7 +326,7 @@ class UnlearningTrainer(RoundTrainer):
 
     def evaluate(
         self,
-        eval_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
@@ -337,7 +350,7 @@ class UnlearningTrainer(RoundTrainer):
         references = {f"reference_{name}": v for name, v in controls.items() if v is not None}
         measured = {**result.metrics(), **references}
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
-        size = sum(len(dataset) for dataset in self.splits.values() if dataset is not None)
+        size = sum(num_samples(dataset) for dataset in self.splits.values() if dataset is not None)
         metrics.update(speed_metrics(metric_key_prefix, started, num_samples=size))
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -398,7 +411,7 @@ class UnlearningTrainer(RoundTrainer):
         with self.publisher.making_repository():
             super().init_hf_repo(token=token, private=private)
 
-    def create_model_card(
+    def create_model_card(  # type: ignore[override]  # what else Trainer's takes, the record and the results tell
         self,
         language: str | None = None,
         license: str | None = None,
@@ -421,14 +434,14 @@ class UnlearningTrainer(RoundTrainer):
             self.compare()
         self.publisher.write_card(tags, language=language, license=license, model_name=model_name)
 
-    def push_to_hub(
+    def push_to_hub(  # type: ignore[override]  # Trainer's gives a future or None too, and does not say so
         self,
         commit_message: str | None = "End of unlearning",
         blocking: bool = True,
         token: str | None = None,
         revision: str | None = None,
         private: bool | None = None,
-        **card: object,
+        **card: Any,
     ) -> CommitInfo | Future | None:
         """Save, measure, write the card, and upload all of it in one commit. Call it on every rank.
 

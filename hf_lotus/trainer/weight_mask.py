@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 class WeightMask:
@@ -33,7 +34,8 @@ class WeightMask:
                     "work with parameters that are sharded over devices (FSDP, DeepSpeed stage 3)."
                 )
         held = {name: p for name, p in original.named_parameters()}
-        self._parts, self._hooks = [], []
+        self._parts: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+        self._hooks: list[RemovableHandle] = []
         for name, parameter in parameters.items():
             movable = mask.get(name, torch.zeros_like(parameter, dtype=torch.bool)).to(parameter.device)
             self._parts.append((parameter, movable, held[name]))
