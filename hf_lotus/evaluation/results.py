@@ -122,7 +122,7 @@ class UnlearningResult:
     models: tuple[ModelResult, ...]
     controls: Controls
     notes: tuple[str, ...] = ()
-    provenance: Mapping[str, object] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> ModelResult:
         for model in self.models:
@@ -130,7 +130,7 @@ class UnlearningResult:
                 return model
         raise KeyError(f"No model named {name!r}; there are {', '.join(model.name for model in self.models)}.")
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON has it, without the format version."""
         return {
             "models": [model.to_dict() for model in self.models],

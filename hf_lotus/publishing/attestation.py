@@ -38,7 +38,7 @@ BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 def predicate_of(record: ForgetSetRecord) -> dict[str, object]:
     """The predicate of unlearning, read off a record."""
-    digests = record.digests or {}
+    digests: Mapping[str, object] = record.digests or {}
     return {
         "record": {"name": RECORD, "canonicalDigest": {"sha256": record.digest}},
         "status": record.status,

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_lotus.publishing.attestation import BOM
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord, weight_digests
@@ -22,7 +22,7 @@ from hf_lotus.version import __version__
 if TYPE_CHECKING:
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom
-    from cyclonedx.model.component import Component
+    from cyclonedx.model.component import Component, ComponentType
 
 # Bills of one record have one serial number, those of different records different ones.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://hf-lotus/bom/v1")
@@ -54,7 +54,7 @@ def write_bom(folder: str | Path, name: str | None = None) -> Path:
     return folder / BOM
 
 
-def make_bom(record: ForgetSetRecord, name: str) -> dict[str, object]:
+def make_bom(record: ForgetSetRecord, name: str) -> dict[str, Any]:
     """The bill of materials as JSON values.
 
     Args:
@@ -114,7 +114,7 @@ def _bom(record: ForgetSetRecord, name: str) -> Bom:
     return bom
 
 
-def _source(kind, ref: str, origin: Mapping[str, object]) -> Component:
+def _source(kind: ComponentType, ref: str, origin: Mapping[str, Any]) -> Component:
     """A model or data set that the model comes from; at its commit where it is on the Hub."""
     from cyclonedx.model.component import Component
     from cyclonedx.model.license import DisjunctiveLicense
@@ -148,7 +148,7 @@ def _file(name: str, digest: str) -> Component:
 
 def _forgotten(record: ForgetSetRecord) -> list[Property]:
     """What was forgotten: how many, and commitments to which."""
-    digests = record.digests or {}
+    digests: Mapping[str, object] = record.digests or {}
     told = {
         "forgotten:samples": record.rows,
         "forgotten:merkle-root": digests.get("merkle_root"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from hf_lotus.methods import METHODS, LoTUS, Paper
 from hf_lotus.utils.plugins import PluginError
@@ -23,7 +24,7 @@ def citations(method: Mapping[str, object]) -> str:
 def _paper(name: object) -> Paper | None:
     """What a method is cited by; None for one that has no paper, or is not installed here."""
     try:
-        return METHODS[name].paper
+        return METHODS[cast(str, name)].paper  # what is no name is not there either
     except (KeyError, PluginError):
         return None
 

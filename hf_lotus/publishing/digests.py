@@ -7,9 +7,10 @@ import hmac
 import json
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -25,6 +26,24 @@ from hf_lotus.utils.files import write_private
 SALT_BYTES = 32
 # Each kind of hash begins differently, so that none can stand for another.
 _COMMITMENT, _SAMPLE = b"hf-lotus salt\0", b"hf-lotus sample\0"
+
+
+class SampleDigests(TypedDict):
+    """What a record tells of each sample, as JSON values.
+
+    Attributes:
+        algorithm: of the salted digests.
+        content: what of a sample is digested: "pixels" or "values".
+        salt_commitment: `Salt.commitment`.
+        merkle_root: `merkle_root` of the samples.
+        samples: their salted digests, sorted.
+    """
+
+    algorithm: str
+    content: str
+    salt_commitment: str
+    merkle_root: str
+    samples: list[str]
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,7 @@ class Salt:
         ).hexdigest()
 
 
-def salted_digests(contents: np.ndarray, labels: Sequence[int], salt: Salt) -> list[str]:
+def salted_digests(contents: np.ndarray, labels: Sequence[int] | np.ndarray, salt: Salt) -> list[str]:
     """The salted digest of every sample, in the samples' order.
 
     Args:
@@ -104,8 +123,11 @@ def salted_digests(contents: np.ndarray, labels: Sequence[int], salt: Salt) -> l
 
 
 def digest_samples(
-    samples: torch.utils.data.Dataset, labels: Sequence[int], salt: Salt, image_column: str | None = None
-) -> dict[str, object]:
+    samples: torch.utils.data.Dataset,
+    labels: Sequence[int] | np.ndarray,
+    salt: Salt,
+    image_column: str | None = None,
+) -> SampleDigests:
     """What a record tells of each sample: salted digests in their sorted order, and one Merkle root over them.
 
     Args:
@@ -152,15 +174,16 @@ def sample_contents(samples: torch.utils.data.Dataset, image_column: str | None 
         samples = samples.with_format(None)
         if find_image_column(samples, image_column) is not None:
             return "pixels", content_digests(samples, image_column, by="pixels", size=32)
-    contents = np.empty(len(samples), dtype="V32")
+    size = len(cast(Sized, samples))  # torch's base class does not promise what a map-style data set has
+    contents = np.empty(size, dtype="V32")
     if _values(samples[0]) != _values(samples[0]):
         raise ValueError("The samples change whenever they are read (random augmentation?), so no digest tells them.")
-    for row in tqdm(range(len(samples)), "Hashing samples", leave=False, disable=len(samples) < 20_000):
+    for row in tqdm(range(size), "Hashing samples", leave=False, disable=size < 20_000):
         contents[row] = hashlib.blake2b(_values(samples[row]), digest_size=32).digest()
     return "values", contents
 
 
-def _values(sample: dict[str, object]) -> bytes:
+def _values(sample: Mapping[str, Any]) -> bytes:
     """All values of a sample but its label, each with its name, in the names' order."""
     parts = []
     for name in sorted(set(sample) - set(LABEL_NAMES)):

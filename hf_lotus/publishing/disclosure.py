@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from typing import Any
 
 from hf_lotus.evaluation.results import Controls, ModelResult, UnlearningResult
 from hf_lotus.publishing.record import ForgetSetRecord
@@ -118,7 +119,7 @@ def rounded_result(result: UnlearningResult, samples: Mapping[str, int]) -> Unle
     """
     deviation = result.controls.rf_jsd_null_std
 
-    def rounded(values: Mapping[str, object]) -> dict[str, object]:
+    def rounded(values: Mapping[str, Any]) -> dict[str, Any]:
         found = dict(values)
         for name, value in values.items():
             if not isinstance(value, float | int) or isinstance(value, bool):
@@ -239,7 +240,8 @@ def publishable(
         classes = max(2, *(entry["label"] + 1 for entry in record.class_histogram))
         if not publishes_histogram(record.rows, classes, people=people, chosen=chosen, smallest=smallest):
             record = replace(record, class_histogram=None)
-    if record.results is None:
+    result = record.result
+    if record.results is None or result is None:
         return record
-    values = asdict(rounded_result(record.result, {**record.results["samples"], "forget": record.rows}))
+    values = asdict(rounded_result(result, {**record.results["samples"], "forget": record.rows}))
     return replace(record, results={**record.results, **{key: values[key] for key in ("models", "controls")}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
@@ -21,7 +22,7 @@ def write_evidence(
     predictions: Mapping[str, Predictions],
     evaluator: Evaluator,
     record: ForgetSetRecord | None = None,
-    **card: object,
+    **card: Any,
 ) -> None:
     """Write results, figure and card of one comparison into `folder`.
 

@@ -6,8 +6,17 @@ import time
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import cast
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, get_token, snapshot_download
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    ModelInfo,
+    get_token,
+    snapshot_download,
+)
 from transformers.utils import logging
 
 from hf_lotus.publishing.attestation import ATTESTATION, BOM, SIGNATURE
@@ -104,13 +113,14 @@ def push(
             wait = min(max(wait, asked), _LONGEST_WAIT)
             logger.warning(f"Pushing to {repo_id} failed ({status or type(error).__name__}); again in {wait:g} s.")
             time.sleep(wait)
+    raise AssertionError  # the last attempt has no wait after it: it returns or raises
 
 
 def _commit(
     api: HfApi, folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str
 ) -> CommitInfo:
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    now = api.repo_info(repo_id, revision=revision)
+    now = cast(ModelInfo, api.repo_info(repo_id, revision=revision))  # of a model, as no other type is asked for
     files = {path.name: path for path in published_files(folder)}
     there = {file.rfilename for file in now.siblings or []}
     stale = sorted(name for name in there - files.keys() if "/" not in name and _matches(name, (*PUBLISHED, *WEIGHTS)))

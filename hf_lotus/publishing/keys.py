@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hf_lotus.utils.files import write_private, write_whole
 
@@ -75,7 +75,8 @@ def read_private_key(path: str | Path, password: str | None = None) -> ec.Ellipt
             f"{path} is not a private key in PEM, or the password is not its own. Make a key with hf-lotus sign "
             "--new_key."
         ) from error
-    return _of_a_curve(key, path)
+    _require_curve(key, path)
+    return cast("ec.EllipticCurvePrivateKey", key)  # no other kind of key has a curve of these names
 
 
 def read_public_key(path: str | Path) -> ec.EllipticCurvePublicKey:
@@ -96,16 +97,16 @@ def read_public_key(path: str | Path) -> ec.EllipticCurvePublicKey:
         key = serialization.load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ValueError(f"{path} is not a public key in PEM.") from error
-    return _of_a_curve(key, path)
+    _require_curve(key, path)
+    return cast("ec.EllipticCurvePublicKey", key)  # no other kind of key has a curve of these names
 
 
-def _of_a_curve(key, path):
+def _require_curve(key: object, path: str | Path) -> None:
     curve = getattr(getattr(key, "curve", None), "name", None)
     if curve not in _CURVES:
         raise ValueError(
             f"{path} is a key of {curve or type(key).__name__}; models are signed on {', '.join(_CURVES)}."
         )
-    return key
 
 
 def public_pem(key: ec.EllipticCurvePublicKey) -> bytes:

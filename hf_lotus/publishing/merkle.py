@@ -115,15 +115,15 @@ class InclusionProof:
     size: int
     path: Sequence[str]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.path, str) or not isinstance(self.path, Sequence):
             raise ValueError(f"The path of an inclusion proof is a list of SHA-256 digests, got {self.path!r}.")
         for value in (self.digest, *self.path):
             if not isinstance(value, str) or not _SHA256.fullmatch(value):
                 raise ValueError(f"An inclusion proof has SHA-256 digests of 64 hexadecimal digits, got {value!r}.")
-        for name, value in {"index": self.index, "size": self.size}.items():
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ValueError(f"The {name} of an inclusion proof is a whole number, got {value!r}.")
+        for name, place in {"index": self.index, "size": self.size}.items():
+            if isinstance(place, bool) or not isinstance(place, int):
+                raise ValueError(f"The {name} of an inclusion proof is a whole number, got {place!r}.")
         if not 0 <= self.index < self.size:
             raise ValueError(
                 f"The index of an inclusion proof lies in 0 to size - 1, got {self.index} of {self.size}."

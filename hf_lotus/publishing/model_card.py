@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -27,12 +28,12 @@ _MOST_CLASSES = 20
 class _Facts:
     """What a card says, from a record or, where there is none, from the provenance of a result."""
 
-    base: Mapping[str, object]
-    dataset: Mapping[str, object]
-    selector: Mapping[str, object]
-    samples: Mapping[str, object]
-    settings: Mapping[str, object]
-    method: Mapping[str, object]
+    base: Mapping[str, Any]
+    dataset: Mapping[str, Any]
+    selector: Mapping[str, Any]
+    samples: Mapping[str, int]
+    settings: Mapping[str, Any]
+    method: Mapping[str, Any]
     task: str | None = "image-classification"
     license: Mapping[str, str] = field(default_factory=dict)
 
@@ -42,7 +43,7 @@ def write_model_card(
     result: UnlearningResult | None,
     name: str,
     record: ForgetSetRecord | None = None,
-    **metadata: object,
+    **metadata: Any,
 ) -> None:
     """Write `README.md` into a model's folder; the file appears whole or not at all.
 
@@ -58,7 +59,11 @@ def write_model_card(
         **metadata: `language`, `license`, `tags` and `model_name` of the card's header, over what it has by itself.
     """
     folder = Path(folder)
-    facts = _from_record(record) if record is not None else _from_result(result)
+    if record is not None:
+        facts = _from_record(record)
+    else:
+        assert result is not None
+        facts = _from_result(result)
     unfinished = record is not None and record.status == IN_PROGRESS
     card = ModelCard.from_template(
         _header(folder, facts, result[name] if result is not None else None, name, unfinished, metadata),
@@ -127,11 +132,12 @@ def _header(
     measured: ModelResult | None,
     name: str,
     unfinished: bool,
-    metadata: Mapping[str, object],
+    metadata: Mapping[str, Any],
 ) -> ModelCardData:
     base, dataset = facts.base["id"], facts.dataset["id"]
     tags = ["machine-unlearning", name, "hf-lotus", *(["unfinished"] if unfinished else [])]
-    license = {"license": metadata["license"]} if metadata.get("license") else facts.license
+    more: dict[str, Any] = {"base_model_relation": "finetune"} if base else {}
+    more |= {"license": metadata["license"]} if metadata.get("license") else facts.license
     return ModelCardData(
         base_model=base,
         datasets=[dataset] if dataset else None,
@@ -141,8 +147,7 @@ def _header(
         tags=[*tags, *(tag for tag in _several(metadata.get("tags")) if tag not in tags)],
         model_name=metadata.get("model_name") or folder.resolve().name,
         eval_results=_eval_results(measured, facts) if measured is not None else None,
-        **({"base_model_relation": "finetune"} if base else {}),
-        **license,
+        **more,
     )
 
 
@@ -167,7 +172,7 @@ def header_figures(measured: ModelResult) -> dict[str, float]:
     return {name: round(value, 6) for name, value in measured.metrics().items() if METRICS[name].on_card}
 
 
-def _link(origin: Mapping[str, object], prefix: str) -> str:
+def _link(origin: Mapping[str, Any], prefix: str) -> str:
     """A repository's name as a link to it on the Hub, at its commit; any other name as text."""
     text, revision = plain(origin["name"] or "not recorded"), origin.get("revision")
     if not origin.get("id"):
@@ -183,7 +188,7 @@ def _classes(record: ForgetSetRecord | None) -> str:
     return ", ".join(f"{c['label'] if c['name'] is None else c['name']}: {c['rows']}" for c in record.class_histogram)
 
 
-def _selection(selector: Mapping[str, object]) -> str:
+def _selection(selector: Mapping[str, Any]) -> str:
     """`{"by": "class", "classes": ["cat", "dog"]}` → "class; classes: cat, dog"."""
     details = {key: ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else v for key, v in selector.items()}
     return "; ".join(str(value) if key == "by" else f"{key}: {value}" for key, value in details.items())

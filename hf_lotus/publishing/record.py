@@ -24,14 +24,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 from datasets import ClassLabel
+from torch.utils.data import Dataset
 
 from hf_lotus.data.columns import find_label_column, read_labels
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.results import Controls, ModelResult, UnlearningResult
-from hf_lotus.publishing.digests import Salt, digest_samples, file_digest, merkle_root
+from hf_lotus.publishing.digests import Salt, SampleDigests, digest_samples, file_digest, merkle_root
 from hf_lotus.publishing.sources import dataset_source, source
 from hf_lotus.utils.documents import first_problem, read_document, read_schema, write_document
 
@@ -42,6 +44,20 @@ FINISHED, IN_PROGRESS = "finished", "in progress"
 _PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "seed", "duplicates")
 # Files that `from_pretrained` takes weights from.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*", "*.h5", "*.msgpack")
+
+
+class ClassCount(TypedDict):
+    """An entry of a class histogram, as JSON values.
+
+    Attributes:
+        label: the class number.
+        name: of the class, where it has one.
+        rows: how many samples it has.
+    """
+
+    label: int
+    name: str | None
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -74,21 +90,21 @@ class ForgetSetRecord:
     """
 
     rows: int
-    selector: Mapping[str, object]
-    digests: Mapping[str, object] | None
-    class_histogram: Sequence[Mapping[str, object]] | None = None
+    selector: Mapping[str, Any]
+    digests: SampleDigests | None
+    class_histogram: Sequence[ClassCount] | None = None
     row_numbers: Sequence[int] | None = None
     dataset: Mapping[str, str | None] = field(default_factory=lambda: dataset_source(None))
-    loading: Mapping[str, object] = field(default_factory=dict)
-    base_model: Mapping[str, object] = field(default_factory=lambda: {**source(None), "license": {}})
+    loading: Mapping[str, Any] = field(default_factory=dict)
+    base_model: Mapping[str, Any] = field(default_factory=lambda: {**source(None), "license": {}})
     task: str | None = None
-    method: Mapping[str, object] = field(default_factory=dict)
-    arguments: Mapping[str, object] = field(default_factory=dict)
+    method: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     seeds: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=dict)
-    hardware: Mapping[str, object] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
-    results: Mapping[str, object] | None = None
+    results: Mapping[str, Any] | None = None
     weights: Mapping[str, str] = field(default_factory=dict)
     status: str = FINISHED
     requests: Sequence[str] = ()
@@ -98,15 +114,15 @@ class ForgetSetRecord:
     @classmethod
     def of(
         cls,
-        samples: object,
+        samples: Dataset,
         labels: Sequence[int] | np.ndarray,
         salt: Salt | None,
         *,
         image_column: str | None = None,
         class_names: Mapping[int, str] | None = None,
-        selector: Mapping[str, object] | None = None,
+        selector: Mapping[str, Any] | None = None,
         class_histogram: bool = True,
-        **what: object,
+        **what: Any,
     ) -> ForgetSetRecord:
         """The record of samples to forget, before they are forgotten: one pass of hashing over them.
 
@@ -125,7 +141,9 @@ class ForgetSetRecord:
         """
         names = {int(number): str(name) for number, name in (class_names or {}).items()}
         counts = sorted(Counter(np.asarray(labels).tolist()).items())
-        histogram = [{"label": number, "name": names.get(number), "rows": count} for number, count in counts]
+        histogram: list[ClassCount] = [
+            {"label": number, "name": names.get(number), "rows": count} for number, count in counts
+        ]
         return cls(
             rows=len(labels),
             selector={"by": "not recorded", **public_selector(selector or {})},
@@ -146,7 +164,7 @@ class ForgetSetRecord:
         label_column: str | None = None,
         num_labels: int | None = None,
         open_rows: bool = False,
-        **what: object,
+        **what: Any,
     ) -> ForgetSetRecord:
         """The record of a split's forget set, which knows more: the whole data set, and the selector.
 
@@ -195,13 +213,17 @@ class ForgetSetRecord:
         ways = [d and (d["algorithm"], d["content"], d["salt_commitment"]) for d in (self.digests, previous.digests)]
         if None in ways or ways[0] != ways[1]:
             raise ValueError("A record can only follow one whose digests were made with the same salt.")
+        assert self.digests is not None and previous.digests is not None
         listed = sorted([*previous.digests["samples"], *self.digests["samples"]])
-        counts, names = Counter(), {}
+        counts: Counter[int] = Counter()
+        names: dict[int, str | None] = {}
         for entry in [*(previous.class_histogram or ()), *(self.class_histogram or ())]:
             counts[entry["label"]] += entry["rows"]
             names[entry["label"]] = entry["name"]
         told = previous.class_histogram is not None and self.class_histogram is not None
-        histogram = [{"label": label, "name": names[label], "rows": rows} for label, rows in sorted(counts.items())]
+        histogram: list[ClassCount] = [
+            {"label": label, "name": names[label], "rows": rows} for label, rows in sorted(counts.items())
+        ]
         return replace(
             self,
             rows=previous.rows + self.rows,
@@ -277,11 +299,11 @@ class ForgetSetRecord:
             raise ValueError(f"{path} has results that this version does not understand: {error}.") from error
         return record
 
-    def _document(self) -> dict[str, object]:
+    def _document(self) -> dict[str, Any]:
         return {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
 
 
-def public_selector(selector: Mapping[str, object]) -> dict[str, object]:
+def public_selector(selector: Mapping[str, Any]) -> dict[str, Any]:
     """What may be told of how samples were chosen; anything else may be people, or a file named after one."""
     return {key: value for key, value in selector.items() if key in _PUBLIC_SELECTOR}
 

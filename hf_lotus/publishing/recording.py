@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hf_lotus.data.loading import DatasetArguments
 from hf_lotus.data.splits import ForgetRetainSplit
@@ -10,8 +11,10 @@ from hf_lotus.publishing.digests import Salt
 from hf_lotus.publishing.record import ForgetSetRecord, salt_path
 
 # What of the data arguments a verification needs again to cut the data set in the same way.
-LOADING = ("dataset_config", "train_split", "unseen_split", "test_split", "unseen_fraction", "split_seed")
-LOADING += ("image_column", "label_column", "duplicates")
+LOADING = (
+    *("dataset_config", "train_split", "unseen_split", "test_split", "unseen_fraction", "split_seed"),
+    *("image_column", "label_column", "duplicates"),
+)
 
 
 @dataclass
@@ -35,7 +38,7 @@ def record_split(
     arguments: RecordArguments,
     output_dir: str,
     num_labels: int,
-    **what: object,
+    **what: Any,
 ) -> ForgetSetRecord:
     """The record of what is to be forgotten, before it is forgotten: one pass of hashing over the forget set.
 

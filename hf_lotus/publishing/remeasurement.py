@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from datasets import Dataset
@@ -16,7 +17,7 @@ from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RETRAIN
 from hf_lotus.evaluation.results import ModelResult
-from hf_lotus.models.loading import load_model, load_processor
+from hf_lotus.models.loading import load_model, load_processor, on_device
 from hf_lotus.publishing.digests import Salt, find_rows, salted_digests, sample_contents
 from hf_lotus.publishing.record import ForgetSetRecord
 from hf_lotus.publishing.verification import Check
@@ -50,8 +51,10 @@ def find_forget_rows(folder: Path, record: ForgetSetRecord, salt: Salt | None, a
 
     def select(train: Dataset, _: DatasetArguments, label_column: str) -> ForgetRetainSplit:
         if salt is None:
-            return ForgetRetainSplit(train, record.row_numbers)
-        _, contents = sample_contents(train, arguments.image_column)
+            assert record.row_numbers is not None
+            return ForgetRetainSplit(train, np.asarray(record.row_numbers))
+        assert record.digests is not None
+        contents = sample_contents(train, arguments.image_column)[1]
         digests = salted_digests(contents, read_labels(train, label_column), salt)
         rows, missing = find_rows(digests, record.digests["samples"])
         if missing:
@@ -96,11 +99,13 @@ def measure_again(
     if recorded is None:
         yield Check("the figures, measured again", None, "the record has none")
         return
-    model = load_model(folder).to(device)
-    loaded = {role: load_model(*which).to(device) for role, which in models.items() if which[0] is not None}
+    assert record.results is not None
+    model = on_device(load_model(folder), device)
+    given = {role: load_model(name, revision) for role, (name, revision) in models.items() if name is not None}
+    loaded = {role: on_device(other, device) for role, other in given.items()}
     columns = {"image_column": arguments.image_column, "label_column": arguments.label_column}
     splits, class_wise = ready_splits(data.sets, model.config, load_processor(folder), **columns)
-    sizes = {name: len(split) for name, split in splits.items() if split is not None}
+    sizes = {name: len(cast(Sized, split)) for name, split in splits.items() if split is not None}
     expected = dict(record.results["samples"])
     yield Check("the sets are as large as recorded", sizes == expected, _differences(sizes, expected))
     evaluator = Evaluator(
@@ -119,7 +124,9 @@ def measure_again(
         yield from _compare(recorded[name], row, loaded, tolerance)
 
 
-def _compare(recorded: ModelResult, again: ModelResult, loaded: Mapping[str, object], tolerance: float):
+def _compare(
+    recorded: ModelResult, again: ModelResult, loaded: Mapping[str, object], tolerance: float
+) -> Iterator[Check]:
     for metric, value in recorded.metrics().items():
         entry, found = METRICS[metric], again.values.get(metric)
         name = f"{recorded.name}: {entry.words}"

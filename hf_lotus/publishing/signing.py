@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from hf_lotus.publishing.attestation import (
     ATTESTATION,
@@ -25,6 +26,11 @@ from hf_lotus.publishing.hub import published_files
 from hf_lotus.publishing.keys import read_private_key, read_public_key
 from hf_lotus.publishing.record import RECORD, WEIGHTS, ForgetSetRecord
 from hf_lotus.publishing.verification import Check, require_whole
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from model_signing.hashing import PathLike
+    from model_signing.manifest import Manifest
 
 # What a library may load or run from a model's folder, beside what is published.
 _LOADED = (*WEIGHTS, "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.py", "adapter_*", "*.jinja", "*config.json")
@@ -69,7 +75,7 @@ def sign(folder: str | Path, key: str | Path, password: str | None = None) -> li
     class Chosen(hashing.Config):
         """The files that are published and no others."""
 
-        def hash(self, model_path, *, files_to_hash=None):
+        def hash(self, model_path: PathLike, *, files_to_hash: Iterable[PathLike] | None = None) -> Manifest:
             return super().hash(model_path, files_to_hash=chosen)
 
     unfinished = folder / f"{SIGNATURE}.part"
@@ -145,7 +151,7 @@ def _complete(folder: Path) -> Check:
     return Check(name, True, f"but for work of the trainer, which nothing loads: {', '.join(work)}" if work else "")
 
 
-def _attested(folder: Path, key) -> Check:
+def _attested(folder: Path, key: ec.EllipticCurvePublicKey) -> Check:
     name = "the statement of unlearning is of this key, these files and this record"
     if not (folder / ATTESTATION).is_file():
         return Check(name, None, f"there is no {ATTESTATION}")
@@ -175,7 +181,7 @@ def _to_sign(folder: Path) -> list[Path]:
     return [path for path in published_files(folder) if path.name not in (SIGNATURE, ATTESTATION)]
 
 
-def _signed(folder: Path) -> dict:
+def _signed(folder: Path) -> dict[str, Any]:
     """The statement in `model.sig`, checked or not."""
     statement = json.loads(envelope_of(folder / SIGNATURE)[0])
     if not isinstance(statement, dict):

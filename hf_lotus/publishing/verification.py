@@ -126,6 +126,7 @@ def _card(folder: Path, record: ForgetSetRecord) -> Check:
         if recorded.to_markdown() not in card.text:
             wrong.append("its table is another")
         shown = {r.metric_name: r.metric_value for r in card.data.eval_results or []}
+        assert record.results is not None
         figures = header_figures(recorded[record.results["name"]])
         expected = {METRICS[name].words: value for name, value in figures.items()}
         differing = sorted(m for m in expected.keys() | shown.keys() if expected.get(m) != shown.get(m))
@@ -175,6 +176,7 @@ def check_sample(
         labels: the classes that it may have had in the data set.
         expected: True if it should be in, False if not; None to tell only.
     """
+    assert record.digests is not None
     listed = Counter(record.digests["samples"])
     found = [label for label in labels if listed[salt.digest(content, label)]]
     times = sum(listed[salt.digest(content, label)] for label in found)

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hf_lotus.evaluation.attacks import entropy_attack
 from hf_lotus.evaluation.evaluator import Evaluator
+from hf_lotus.evaluation.metrics import ORIGINAL
 from hf_lotus.evaluation.predictions import Predictions
-from hf_lotus.evaluation.results import ORIGINAL
 from hf_lotus.functional.membership import member_rate
 from hf_lotus.requests.queue import RequestQueue, RequestRun
 from hf_lotus.utils.files import write_whole
@@ -34,7 +36,7 @@ _MARKERS = "osD^vPX"
 
 def measure_requests(
     evaluator: Evaluator, predictions: Mapping[str, Predictions], positions: Mapping[str, np.ndarray]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """What the original and a model read on the samples of each request, as JSON values.
 
     Args:
@@ -51,9 +53,10 @@ def measure_requests(
     both = {ORIGINAL: yardstick.original, "model": predictions}
     attacks = {which: entropy_attack(found) for which, found in both.items()}
     unseen = None if yardstick.class_wise else yardstick.original.get("unseen")
-    requests = {}
+    requests: dict[str, dict[str, Any]] = {}
     for name, places in positions.items():
-        requests[name] = measured = {"samples": len(places)}
+        measured: dict[str, Any] = {"samples": len(places)}
+        requests[name] = measured
         if not len(places):
             continue
         for which, found in both.items():
@@ -63,9 +66,9 @@ def measure_requests(
                 "member_rate": None if attack is None else member_rate(attack, forget.entropy[places]),
             }
         labels = yardstick.original["forget"].labels[places]
-        comparable = unseen is not None and np.isin(labels, unseen.labels).all()
+        comparable = unseen if unseen is not None and np.isin(labels, unseen.labels).all() else None
         measured["reference"] = {
-            "accuracy": unseen.accuracy_weighted(labels) if comparable else None,
+            "accuracy": comparable.accuracy_weighted(labels) if comparable is not None else None,
             "member_rate": yardstick.controls.unseen_member_rate,
         }
     models = {
@@ -140,8 +143,8 @@ def history_figure(runs: Sequence[RequestRun], path: str | Path) -> None:
     references = [(_latest(measured, name) or {}).get("reference", {}).get("accuracy") for name in names]
     if references := [value for value in references if value is not None]:
         left.axhline(np.mean(references), color="#000000", linestyle=":", label="unseen data of their classes")
-    for (name, line), color, marker in zip(_quality(measured).items(), _COLORS[1:], _MARKERS, strict=False):
-        _draw(right, np.array(line, dtype=float), color=color, marker=marker, label=name)
+    for (name, figures), color, marker in zip(_quality(measured).items(), _COLORS[1:], _MARKERS, strict=False):
+        _draw(right, np.array(figures, dtype=float), color=color, marker=marker, label=name)
     left.set_title("forgetting: near unseen data, and staying there")
     right.set_title("keeping: as high as the original's")
     left.set_ylabel("accuracy")
@@ -155,7 +158,7 @@ def history_figure(runs: Sequence[RequestRun], path: str | Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _draw(panel: object, line: np.ndarray, **style: object) -> None:
+def _draw(panel: Axes, line: np.ndarray, **style: Any) -> None:
     """A line through what was measured, dashed from the original to the run that first measured it."""
     panel.plot(range(len(line)), line, **style)
     known = np.flatnonzero(np.isfinite(line))
@@ -163,23 +166,23 @@ def _draw(panel: object, line: np.ndarray, **style: object) -> None:
         panel.plot(known[:2], line[known[:2]], color=style["color"], linestyle="--", linewidth=1)
 
 
-def _measured(runs: Sequence[RequestRun]) -> dict[int, dict[str, object]]:
+def _measured(runs: Sequence[RequestRun]) -> dict[int, dict[str, Any]]:
     return {run.number: run.measured for run in runs if run.is_done and run.measured is not None}
 
 
-def _latest(measured: Mapping[int, Mapping[str, object]], name: str) -> Mapping[str, object] | None:
+def _latest(measured: Mapping[int, Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
     """What was measured last of a request, when its samples were still there."""
     found = [m["requests"][name] for m in measured.values() if m["requests"].get(name, {}).get("samples")]
     return found[-1] if found else None
 
 
-def _line(measured: Mapping[int, Mapping[str, object]], name: str, what: str) -> list[float | None]:
+def _line(measured: Mapping[int, Mapping[str, Any]], name: str, what: str) -> list[float | None]:
     """A figure of one request: the original's, then each model's."""
     original = (_latest(measured, name) or {}).get(ORIGINAL, {}).get(what)
     return [original, *(m["requests"].get(name, {}).get("model", {}).get(what) for m in measured.values())]
 
 
-def _quality(measured: Mapping[int, Mapping[str, object]]) -> dict[str, list[float | None]]:
+def _quality(measured: Mapping[int, Mapping[str, Any]]) -> dict[str, list[float | None]]:
     """Accuracy on each split: the latest measurement of the original, then each model's own."""
     models = [m["models"] for m in measured.values()]
     splits = [split for split in _SPLITS if split in models[-1][ORIGINAL]]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
-from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
+from huggingface_hub import CommitOperationAdd, DatasetInfo, HfApi, hf_hub_download
 
 from hf_lotus.publishing.hub import PublishError, explain
 from hf_lotus.publishing.sources import HTTP_ERROR
@@ -28,7 +29,7 @@ def send(request: DeletionRequest, repo_id: str, token: str | None = None) -> No
     api, path = HfApi(token=token), f"{_FOLDER}/{request.id}.json"
     try:
         api.create_repo(repo_id, repo_type="dataset", private=True, exist_ok=True)
-        now = api.repo_info(repo_id, repo_type="dataset")
+        now = _info(api, repo_id)
         if not now.private:
             raise ValueError(
                 f"{repo_id} is public, and a request may name people. Make it private in its settings, or use another."
@@ -63,7 +64,7 @@ def receive(queue: RequestQueue, repo_id: str, token: str | None = None) -> list
     """
     known, new = {request.id for request in queue.requests()}, []
     try:
-        now = HfApi(token=token).repo_info(repo_id, repo_type="dataset")
+        now = _info(HfApi(token=token), repo_id)
         for name in sorted(file.rfilename for file in now.siblings or []):
             if Path(name).parent.name != _FOLDER or Path(name).suffix != ".json" or Path(name).stem in known:
                 continue
@@ -77,3 +78,8 @@ def receive(queue: RequestQueue, repo_id: str, token: str | None = None) -> list
     for request in new:
         queue.add(request)
     return new
+
+
+def _info(api: HfApi, repo_id: str) -> DatasetInfo:
+    # The client's type is of every kind of repository.
+    return cast(DatasetInfo, api.repo_info(repo_id, repo_type="dataset"))

@@ -22,9 +22,11 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -58,10 +60,10 @@ class DeletionRequest:
 
     id: str
     date: str
-    selector: Mapping[str, object]
+    selector: Mapping[str, Any]
     received: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
             raise ValueError(
                 f"A request's id has 1 to 64 letters, digits, '.', '_' and '-', and begins with a letter or a digit; "
@@ -128,7 +130,7 @@ class DeletionRequest:
         except TypeError as error:
             raise ValueError(f"{where} is not a deletion request that this version understands: {error}.") from error
 
-    def _document(self) -> dict[str, object]:
+    def _document(self) -> dict[str, Any]:
         return {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
 
 
@@ -148,7 +150,7 @@ class RequestRun:
         return int(self.folder.name)
 
     @property
-    def plan(self) -> dict[str, object]:
+    def plan(self) -> dict[str, Any]:
         """`requests`: id → `date` and `samples` (salted digests); `original`: the digest of the original's weights."""
         return self._read("plan.json")
 
@@ -169,7 +171,7 @@ class RequestRun:
         return folder if folder.is_dir() else None
 
     @property
-    def measured(self) -> dict[str, object] | None:
+    def measured(self) -> dict[str, Any] | None:
         """What was measured of every request; None where nothing was."""
         return self._read("measured.json") if (self.folder / "measured.json").is_file() else None
 
@@ -197,7 +199,7 @@ class RequestRun:
         """Its model was published."""
         self._write("pushed.json", {"repo_id": repo_id, "commit": commit})
 
-    def _read(self, name: str) -> dict[str, object]:
+    def _read(self, name: str) -> dict[str, Any]:
         return read_document(self.folder / name, "Restore it, or ask its author.")
 
     def _write(self, name: str, document: Mapping[str, object]) -> None:
@@ -287,7 +289,7 @@ class RequestQueue:
         run._write("plan.json", {"requests": requests, "original": original})
         return run
 
-    def lock(self) -> FileLock:
+    def lock(self) -> AbstractContextManager[object]:
         """A lock for the block: one run at a time. The system lets it go when a process dies.
 
         Raises:

@@ -6,10 +6,12 @@ import copy
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from huggingface_hub import CommitInfo
+from transformers import PreTrainedModel
 
 from hf_lotus.data.columns import read_labels
 from hf_lotus.data.loading import DatasetArguments, LoadedData, load_splits
@@ -17,7 +19,7 @@ from hf_lotus.data.prepared import ready_splits
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.methods import LoTUS, UnlearningMethod
-from hf_lotus.models.loading import ModelArguments, load_model, load_processor
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor, on_device
 from hf_lotus.publishing.digests import Salt, salted_digests, sample_contents, weights_digest
 from hf_lotus.publishing.hub import push
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord, now
@@ -143,8 +145,8 @@ def publish_latest(
         if latest is None or (latest.pushed or {}).get("repo_id") == repo_id:
             return None
         message = f"Run {latest.number} of deletion requests"
-        options = {"token": token, "private": private, "revision": revision, "commit_message": message}
-        commit = push(latest.model, repo_id, **options)
+        assert latest.model is not None
+        commit = push(latest.model, repo_id, token=token, private=private, revision=revision, commit_message=message)
         latest.mark_pushed(repo_id, commit.oid)
     return commit
 
@@ -200,17 +202,19 @@ class Service:
             )
         with self.arguments.main_process_first(desc="loading the data set"):
             data = load_splits(self.data, original.config.num_labels, self._select)
-        previous = latest and ForgetSetRecord.from_json(latest.model / RECORD)
+        previous = _record_of(latest)
         trainer = self._trainer(original, latest, previous, data)
         self._train(trainer)
         self._measure(trainer, original, data)
         if trainer.is_world_process_zero():
+            assert self.request_run is not None and trainer.measured is not None
             self.request_run.keep(measure_requests(trainer.evaluator, trainer.measured[1], self._positions(data)))
         trainer.end()
 
     def _train(self, trainer: UnlearningTrainer) -> None:
         """Unlearn, from the last whole checkpoint on where the run was broken off."""
         work = trainer.args.output_dir
+        assert work is not None and self.request_run is not None
         try:
             trainer.train(resume_from_checkpoint=last_whole_checkpoint(work))
         except ValueError as error:
@@ -219,8 +223,8 @@ class Service:
     def _select(self, train: Dataset, _: DatasetArguments, label_column: str) -> ForgetRetainSplit:
         """Find the samples of all requests by their salted digests; begin the run where none was begun."""
         salt = Salt.read_or_create(self.queue.salt_path)
-        _, contents = sample_contents(train, self.data.image_column)
-        digests = np.array(salted_digests(contents, read_labels(train, label_column), salt))
+        contents = sample_contents(train, self.data.image_column)[1]
+        digests: np.ndarray = np.array(salted_digests(contents, read_labels(train, label_column), salt))
         # Asked again: on several ranks the first may have begun it since.
         self.request_run = self.queue.unfinished() or self._begin(train, label_column, digests)
         number = self.request_run.number
@@ -228,8 +232,8 @@ class Service:
             for name, asked in run.plan["requests"].items() if run.number <= number else ():
                 # Every row with the same picture and class: forgetting one of two that are alike would be in vain.
                 self.found.rows[name] = np.flatnonzero(np.isin(digests, asked["samples"]))
-        latest = self.queue.latest()
-        record = latest and ForgetSetRecord.from_json(latest.model / RECORD)
+        record = _record_of(self.queue.latest())
+        assert record is None or record.digests is not None
         forgotten = record.digests["samples"] if record else []
         self.found.forgotten = np.flatnonzero(np.isin(digests, forgotten))
         for name, request in self.request_run.plan["requests"].items():
@@ -262,19 +266,23 @@ class Service:
 
     def _trainer(
         self,
-        original: object,
+        original: PreTrainedModel,
         latest: RequestRun | None,
         previous: ForgetSetRecord | None,
         data: LoadedData,
     ) -> UnlearningTrainer:
+        assert self.request_run is not None
         arguments = self.arguments.changed(output_dir=str(self.request_run.work), push_to_hub=False)
         requests = list(self.request_run.plan["requests"])
         record = None
         if arguments.process_index == 0:
             recorded = RecordArguments(str(self.queue.salt_path), record_classes=self.record_classes)
-            where = arguments.output_dir, original.config.num_labels
             base = model_source(self.model.model_name_or_path, self.model.model_revision)
-            record = record_split(data.split, self.data, recorded, *where, base_model=base, requests=requests)
+            where, num_labels = arguments.output_dir, original.config.num_labels
+            assert where is not None
+            record = record_split(
+                data.split, self.data, recorded, where, num_labels, base_model=base, requests=requests
+            )
         trainer = UnlearningTrainer(
             model=copy.deepcopy(original) if latest is None else load_model(str(latest.model)),
             args=arguments,
@@ -292,17 +300,22 @@ class Service:
             trainer.follow(previous)
         return trainer
 
-    def _measure(self, trainer: UnlearningTrainer, original: object, data: LoadedData) -> None:
+    def _measure(self, trainer: UnlearningTrainer, original: PreTrainedModel, data: LoadedData) -> None:
         """Measure against the original on all that was ever forgotten: what the record and the card are of."""
-        retrain = self.model.retrain_model and load_model(self.model.retrain_model)
+        retrain = load_model(self.model.retrain_model) if self.model.retrain_model else None
         forgotten = data.split.dataset.select(self._all_forgotten(data))
         sets = {"forget": forgotten, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
         columns = {"image_column": self.data.image_column, "label_column": self.data.label_column}
         splits, class_wise = ready_splits(sets, original.config, trainer.processing_class, **columns)
-        models = [model and model.to(trainer.args.device) for model in (original, retrain)]
+        device = trainer.args.device
+        on_it = on_device(original, device), None if retrain is None else on_device(retrain, device)
         options = {"class_wise": class_wise, "seed": trainer.args.seed, **trainer.evaluator.options}
-        trainer.measure_with(Evaluator(splits, *models, **options))
-        about = {"model": self.model.model_name_or_path, "dataset": self.data.dataset_name, **data.provenance()}
+        trainer.measure_with(Evaluator(splits, *on_it, **options))
+        about: dict[str, Any] = {
+            "model": self.model.model_name_or_path,
+            "dataset": self.data.dataset_name,
+            **data.provenance(),
+        }
         result = trainer.compare(**about)
         name = self.arguments.hub_model_id
         trainer.create_model_card(model_name=name.split("/")[-1] if name else self.queue.folder.resolve().name)
@@ -310,9 +323,18 @@ class Service:
             self.say(f"{data.duplicates}\n\n{result.to_markdown()}\n")
 
     def _all_forgotten(self, data: LoadedData) -> np.ndarray:
+        assert self.found.forgotten is not None
         return np.union1d(data.split.forget_rows, self.found.forgotten)
 
     def _positions(self, data: LoadedData) -> dict[str, np.ndarray]:
         """Request id → places of its samples among all that was ever forgotten."""
         everything = self._all_forgotten(data)
         return {name: np.searchsorted(everything, rows) for name, rows in self.found.rows.items()}
+
+
+def _record_of(run: RequestRun | None) -> ForgetSetRecord | None:
+    """What the model of a finished run was made to forget; None where there is no such run yet."""
+    if run is None:
+        return None
+    assert run.model is not None
+    return ForgetSetRecord.from_json(run.model / RECORD)
