@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from datasets import Dataset, Image
@@ -18,6 +19,18 @@ from scipy.fft import dctn
 from tqdm.auto import tqdm
 
 from hf_lotus.data.columns import find_image_column
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class DigestOptions(TypedDict, total=False):
+    """How images are compared: the arguments of `content_digests` by name."""
+
+    image_column: str | None
+    by: str
+    batch_size: int
+    size: int
 
 
 def content_digests(
@@ -57,7 +70,7 @@ def content_digests(
     return digests
 
 
-def _content(image: object) -> bytes:
+def _content(image: PILImage.Image | dict[str, Any]) -> bytes:
     if isinstance(image, dict):  # the encoded file: inside the table, or a path to it
         return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
     if image.mode == "F" or image.mode.startswith("I"):  # more than 8 bits a pixel, which RGB would cut off
@@ -97,7 +110,7 @@ class Duplicates:
         return "Identical images: " + ("; ".join(found) if found else "none across the parts") + "."
 
 
-def find_duplicates(parts: Mapping[str, Dataset | None], **find: object) -> Duplicates:
+def find_duplicates(parts: Mapping[str, Dataset | None], **find: Unpack[DigestOptions]) -> Duplicates:
     """Count identical images between every two parts (forget, retain, unseen, test).
 
     Args:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
+from torch import nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
-from transformers.utils import is_torchvision_available
+from transformers.utils.import_utils import is_torchvision_available
 
 import hf_lotus.models.cifar_resnet  # noqa: F401 - registers a model
 
@@ -28,6 +30,12 @@ def load_model(name: str, revision: str | None = None) -> PreTrainedModel:
     return AutoModelForImageClassification.from_pretrained(
         name, revision=revision, use_safetensors=True, dtype=torch.float32
     )
+
+
+def on_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
+    """The model, moved to a device: `model.to(device)`, which transformers wraps so that a type checker loses it."""
+    module: nn.Module = model
+    return cast(PreTrainedModel, module.to(device))
 
 
 def load_processor(name: str, revision: str | None = None) -> object:
