@@ -85,7 +85,11 @@ def read_dataset_labels(dataset: torch.utils.data.Dataset) -> Tensor:
     labels = getattr(dataset, "labels", None)
     if labels is None:
         names = getattr(dataset, "column_names", None)
-        if isinstance(dataset, Dataset) and dataset.format["type"] == "custom" and not {*dataset.column_names} & {*LABEL_NAMES}:
+        if (
+            isinstance(dataset, Dataset)
+            and dataset.format["type"] == "custom"
+            and not {*dataset.column_names} & {*LABEL_NAMES}
+        ):
             names = None  # a transform of the user's may make the label from another column: the samples tell
         name = next((n for n in LABEL_NAMES if n in (names if names is not None else dataset[0])), None)
         if name is None:
@@ -98,7 +102,9 @@ def read_dataset_labels(dataset: torch.utils.data.Dataset) -> Tensor:
     except (TypeError, ValueError) as error:
         raise ValueError(f"Labels must be one integer a sample, got others: {error}.") from error
     if len(labels) != len(sized(dataset)):
-        raise ValueError(f"The data set has {len(sized(dataset))} samples and {len(labels)} labels; give one for each.")
+        raise ValueError(
+            f"The data set has {len(sized(dataset))} samples and {len(labels)} labels; give one for each."
+        )
     if labels.ndim != 1 or labels.is_floating_point():
         raise ValueError(f"Labels must be one integer a sample, got {labels.dtype} of shape {tuple(labels.shape)}.")
     return labels.long()
