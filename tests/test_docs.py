@@ -36,8 +36,9 @@ NOT_RUN = {
     "make house": "test_layering.py draws it; its target must exist",
     "pip install 'hf-lotus[signing]'": "from a registry, which these tests do not ask",
     "pip install 'hf-lotus[bom]'": "likewise",
-    "model_signing verify key unlearned --signature unlearned/model.sig --public_key owner.pem.pub": "another program: "
-    "test_signing.py runs it",
+    (
+        "model_signing verify key unlearned --signature unlearned/model.sig --public_key owner.pem.pub"
+    ): "another program: test_signing.py runs it",
     "hf-lotus lineage your-name/resnet-photos": "that id is a folder here: test_lineage.py asks a Hub",
     "hf-lotus prove MODEL --image PICTURE --label 3 --salt_file SALT --output proof.json": "test_prove.py runs it",
     "hf-lotus prove MODEL --check proof.json": "test_prove.py runs it",

@@ -10,17 +10,22 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.utils.data import Dataset
+from transformers import TrainingArguments
 from transformers.trainer_utils import SaveStrategy
 from transformers.utils import logging
 
 from hf_lotus.data.prepared import ready_splits
+from hf_lotus.data.sized import sized
+from hf_lotus.evaluation.evaluator import Evaluator
+from hf_lotus.evaluation.metrics import ORIGINAL, RETRAIN
 from hf_lotus.evaluation.provenance import provenance
-from hf_lotus.evaluation.results import CONTROL_ROWS, ORIGINAL, RETRAIN, ModelResult, UnlearningResult
+from hf_lotus.evaluation.results import CONTROL_ROWS, ModelResult, UnlearningResult
 from hf_lotus.evaluation.row_details import row_details
 from hf_lotus.methods import Retrain, UnlearningMethod, describe
 from hf_lotus.publishing.digests import weights_digest
@@ -29,11 +34,26 @@ from hf_lotus.trainer.fingerprint import identity_digest
 from hf_lotus.trainer.trainer import UnlearningTrainer
 from hf_lotus.utils.files import write_whole
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 logger = logging.get_logger(__name__)
 
 _MEASURED = "measured.json"
 # Counts up when a kept row holds something else than before: older ones are then measured anew.
 _ROW_VERSION = 3
+
+
+class _DataOptions(TypedDict, total=False):
+    """How `UnlearningTrainer` reads the data, where that cannot be told from them."""
+
+    image_column: str | None
+    label_column: str | None
+    data_collator: Callable | None
+
+
+class _TrainerOptions(_DataOptions):
+    processing_class: object | None
 
 
 @dataclass(frozen=True)
@@ -82,14 +102,20 @@ class Comparison:
         retrain_model: nn.Module | None = None,
         processing_class: object | None = None,
         on_measured: Callable[[ModelResult], None] | None = None,
-        **options,
+        **options: Unpack[_DataOptions],
     ):
-        self.model, self.args, self.options = model, args, {**options, "processing_class": processing_class}
+        self.model, self.args = model, args
+        self.options: _TrainerOptions = {**options, "processing_class": processing_class}
         self.retrain_model, self.on_measured = retrain_model, on_measured or (lambda result: None)
         given = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
-        columns = {name: options.get(name) for name in ("image_column", "label_column")}
         # Made ready once: every trainer then takes the same decoded images.
-        self.splits, _ = ready_splits(given, getattr(model, "config", None), processing_class, **columns)
+        self.splits, _ = ready_splits(
+            given,
+            getattr(model, "config", None),
+            processing_class,
+            image_column=options.get("image_column"),
+            label_column=options.get("label_column"),
+        )
 
     def run(self, contenders: Mapping[str, Contender], **about: object) -> UnlearningResult:
         """Unlearn by each method in turn, and measure.
@@ -113,8 +139,9 @@ class Comparison:
         for contender in retrains.values():
             retrain_seconds = self._retrain(contender)
         retrained = None if self.retrain_model is None else weights_digest(self.retrain_model)
-        evaluator = None
-        rows, details = {}, {}
+        evaluator: Evaluator | None = None
+        rows: dict[str, ModelResult] = {}
+        details: dict[str, dict[str, Any]] = {}
         for name, contender in others.items():
             # The original's and the retrained model's predictions are made once for all.
             trainer = self._trainer(name, contender, retrain_model=self.retrain_model, evaluator=evaluator)
@@ -126,13 +153,14 @@ class Comparison:
             gc.collect()
         if PartialState().is_main_process:
             shutil.rmtree(self._logits, ignore_errors=True)
+        assert evaluator is not None
         yardstick = evaluator.yardstick
         models = [yardstick.measure(ORIGINAL, yardstick.original), *rows.values()]
         details = {ORIGINAL: row_details(yardstick, yardstick.original), **details}
         if yardstick.retrained is not None:
             models.append(yardstick.measure(RETRAIN, yardstick.retrained, retrain_seconds))
             details[RETRAIN] = row_details(yardstick, yardstick.retrained)
-        samples = {split: len(data) for split, data in self.splits.items() if data is not None}
+        samples = {split: len(sized(data)) for split, data in self.splits.items() if data is not None}
         settings = {name: {**describe(c.method), "arguments": dict(c.arguments)} for name, c in contenders.items()}
         run = provenance(seed=self.args.seed, samples=samples, methods=settings, details=details, **about)
         return UnlearningResult(tuple(models), yardstick.controls, yardstick.notes, run)
@@ -140,28 +168,37 @@ class Comparison:
     @property
     def _logits(self) -> str:
         """Where the teacher's logits are kept for all methods, until there is no other to come."""
-        return os.path.join(self.args.output_dir, "teacher_logits")
+        return os.path.join(_folder(self.args), "teacher_logits")
 
-    def _trainer(self, name: str, contender: Contender, **measuring: object) -> UnlearningTrainer:
-        folder, shared = os.path.join(self.args.output_dir, name), self.args.teacher_logits_dir or self._logits
+    def _trainer(
+        self,
+        name: str,
+        contender: Contender,
+        retrain_model: nn.Module | None = None,
+        evaluator: Evaluator | None = None,
+    ) -> UnlearningTrainer:
+        folder, shared = os.path.join(_folder(self.args), name), self.args.teacher_logits_dir or self._logits
         arguments = {"output_dir": folder, "teacher_logits_dir": shared, "save_strategy": SaveStrategy.NO}
         args = self.args.changed(**contender.arguments, **arguments)
+        forget, retain = self.splits["forget"], self.splits["retain"]
+        assert forget is not None and retain is not None
         return UnlearningTrainer(
             copy.deepcopy(self.model),
             args,
             contender.method,
-            forget_dataset=self.splits["forget"],
-            retain_dataset=self.splits["retain"],
+            forget_dataset=forget,
+            retain_dataset=retain,
             unseen_dataset=self.splits["unseen"],
             eval_dataset=self.splits["test"],
-            **measuring,
+            retrain_model=retrain_model,
+            evaluator=evaluator,
             **self.options,
         )
 
     def _measured(
         self, name: str, trainer: UnlearningTrainer, retrained: str | None
-    ) -> tuple[ModelResult, dict[str, object]]:
-        path = Path(trainer.args.output_dir) / _MEASURED
+    ) -> tuple[ModelResult, dict[str, Any]]:
+        path = Path(_folder(trainer.args)) / _MEASURED
         key = _key(trainer, retrained)
         if (kept := _kept(path, key)) is not None:
             return ModelResult(**{**kept["measured"], "name": name}), kept["details"]
@@ -176,7 +213,7 @@ class Comparison:
     def _retrain(self, contender: Contender) -> float:
         """Train the model to measure gaps from, or take the one that was trained before; return its seconds."""
         trainer = self._trainer(RETRAIN, contender)
-        path = Path(trainer.args.output_dir) / _MEASURED
+        path = Path(_folder(trainer.args)) / _MEASURED
         key = _key(trainer)
         kept = _kept(path, key)
         if kept is None:
@@ -186,9 +223,15 @@ class Comparison:
             if trainer.is_world_process_zero():
                 _keep(path, key, kept)
         else:
-            trainer.load_weights(trainer.args.output_dir)
+            trainer.load_weights(_folder(trainer.args))
         self.retrain_model = trainer.run.student  # its own copy already
         return kept["seconds"]
+
+
+def _folder(args: TrainingArguments) -> str:
+    """The output folder, which transformers settles where none was given."""
+    assert args.output_dir is not None
+    return args.output_dir
 
 
 def _key(trainer: UnlearningTrainer, retrained: str | None = None) -> str:
@@ -196,7 +239,7 @@ def _key(trainer: UnlearningTrainer, retrained: str | None = None) -> str:
     return identity_digest(trainer.checkpoints.identify(ended=True), _ROW_VERSION, retrained)
 
 
-def _kept(path: Path, key: str) -> dict | None:
+def _kept(path: Path, key: str) -> dict[str, Any] | None:
     """What was measured before with the same key, as the first rank sees it: all must go the same way."""
     row = None
     if PartialState().is_main_process and path.is_file():

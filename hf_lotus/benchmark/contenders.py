@@ -5,9 +5,11 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 from hf_lotus.benchmark.comparison import Contender
-from hf_lotus.evaluation.results import RETRAIN, ModelResult
+from hf_lotus.evaluation.metrics import RETRAIN
+from hf_lotus.evaluation.results import ModelResult
 from hf_lotus.methods import METHODS, UnlearningMethod
 from hf_lotus.methods.options import INNER, MethodFields
 from hf_lotus.trainer.arguments import UnlearningArguments
@@ -18,7 +20,9 @@ from hf_lotus.utils.values import convert
 ALL = "all"
 
 
-def choose(wanted: list[str], recipe: Mapping[str, object], has_retrain: bool) -> dict[str, Contender]:
+def choose(
+    wanted: list[str], recipe: Mapping[str, Mapping[str, Any] | None], has_retrain: bool
+) -> dict[str, Contender]:
     """The rows of the comparison.
 
     Args:
@@ -29,7 +33,7 @@ def choose(wanted: list[str], recipe: Mapping[str, object], has_retrain: bool) -
     Raises:
         ValueError: for a name that is neither a row of the recipe nor a method.
     """
-    known = {**{name: None for name in METHODS}, **recipe}
+    known: dict[str, Mapping[str, Any] | None] = {**{name: None for name in METHODS}, **recipe}
     names = wanted
     if ALL in wanted:
         names = list(recipe or METHODS)
@@ -41,12 +45,12 @@ def choose(wanted: list[str], recipe: Mapping[str, object], has_retrain: bool) -
     return {name: Contender(*read_entry(name, known[name])) for name in names}
 
 
-def read_entry(label: str, options: Mapping[str, object]) -> tuple[UnlearningMethod, dict[str, object]]:
+def read_entry(label: str, options: Mapping[str, Any] | None) -> tuple[UnlearningMethod, dict[str, Any]]:
     """A method of a recipe: its fields, and training arguments of its own.
 
     Args:
         label: the entry's name; the method's too unless `method` names it.
-        options: name → value, as in the file.
+        options: name → value, as in the file; None where it gives none.
 
     Returns:
         the method, and training argument → value.
@@ -62,7 +66,7 @@ def read_entry(label: str, options: Mapping[str, object]) -> tuple[UnlearningMet
     if both := hints.keys() & known.keys():
         raise ValueError(f"{label}: the method has {', '.join(sorted(both))}, which a training argument is called.")
     given: dict[str, object] = {}
-    arguments: dict[str, object] = {}
+    arguments: dict[str, Any] = {}
     for name, value in options.items():
         if name in hints:
             given[name] = value

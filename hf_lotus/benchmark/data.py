@@ -26,7 +26,7 @@ def load_benchmark_data(recipe: Recipe, seed: int, *, paper_split: bool = False)
     def reduced(data: DatasetDict) -> DatasetDict:
         return _reduced(data, recipe, arguments)
 
-    def select(train: Dataset, _, label_column: str) -> ForgetRetainSplit:
+    def select(train: Dataset, _: DatasetArguments, label_column: str) -> ForgetRetainSplit:
         return forget_split(train, recipe, seed, label_column, paper_split)
 
     return load_splits(arguments, None, select, reduced)

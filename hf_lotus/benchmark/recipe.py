@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -14,7 +15,7 @@ from hf_lotus.utils.text import nearest
 FOLDER = Path(__file__).parent / "recipes"
 PARTS = FOLDER / "parts"
 # Ways to say what is forgotten, and what may stand beside each.
-FORGET = {"fraction": (), "class": (), "first": (), "per_class": ("retain_per_class",)}
+FORGET: dict[str, tuple[str, ...]] = {"fraction": (), "class": (), "first": (), "per_class": ("retain_per_class",)}
 # What a recipe's model is made of: a configuration to train from random weights, or weights to start from.
 MODEL = ("config", "name_or_path", "image_size", "image_mean", "image_std")
 # Small models of the two families, to try a recipe with.
@@ -49,18 +50,18 @@ class Recipe:
 
     name: str
     title: str
-    dataset: Mapping[str, object]
-    forget: Mapping[str, object]
-    model: Mapping[str, object]
-    training: Mapping[str, object] | None
-    methods: Mapping[str, Mapping[str, object] | None]
+    dataset: Mapping[str, Any]
+    forget: Mapping[str, Any]
+    model: Mapping[str, Any]
+    training: Mapping[str, Any] | None
+    methods: Mapping[str, Mapping[str, Any] | None]
     seeds: Sequence[int]
     max_train_rows: int | None = None
     max_test_rows: int | None = None
     max_rounds: int | None = None
     max_training_rounds: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         known = {f.name for f in fields(DatasetArguments)}
         _require(self, "dataset", known)
         _require(self, "model", MODEL)
@@ -89,7 +90,7 @@ class Recipe:
         """Whether whole classes are forgotten."""
         return "class" in self.forget
 
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         """What determines the data and the models of every run, as JSON values; not which methods, nor which seeds."""
         kept = asdict(self)
         return {name: value for name, value in kept.items() if name not in ("title", "methods", "seeds")}
@@ -103,7 +104,7 @@ class Recipe:
         return replace(self, model=model)
 
 
-def _require(recipe: Recipe, section: str, allowed: Sequence[str]) -> None:
+def _require(recipe: Recipe, section: str, allowed: Collection[str]) -> None:
     for name in getattr(recipe, section):
         if name not in allowed:
             raise ValueError(
@@ -140,7 +141,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     return Recipe(path.stem, **settings)
 
 
-def _with_includes(path: Path) -> dict[str, object]:
+def _with_includes(path: Path) -> dict[str, Any]:
     """A file's settings over those that it includes, the later ones over the earlier."""
     try:
         own = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -148,7 +149,7 @@ def _with_includes(path: Path) -> dict[str, object]:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(own, dict):
         raise ValueError(f"{path} must hold settings as `name: value` lines, got {type(own).__name__}.")
-    merged: dict[str, object] = {}
+    merged: dict[str, Any] = {}
     for name in own.pop("include", []):
         # Beside the file, or one of the package's.
         included = next((p for p in (path.parent / f"{name}.yaml", PARTS / f"{name}.yaml") if p.is_file()), None)
@@ -162,7 +163,7 @@ def _part_names() -> list[str]:
     return sorted(path.stem for path in PARTS.glob("*.yaml"))
 
 
-def _merged(first: object, second: object) -> object:
+def _merged(first: Any, second: Any) -> Any:
     """Mappings are merged, key by key; anything else is replaced."""
     if not isinstance(first, dict) or not isinstance(second, dict):
         return second

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
@@ -17,7 +18,8 @@ from hf_lotus.benchmark.data import class_names, load_benchmark_data, require_sp
 from hf_lotus.benchmark.models import image_processor, initial_model
 from hf_lotus.benchmark.recipe import Recipe
 from hf_lotus.data.loading import LoadedData
-from hf_lotus.evaluation.results import RETRAIN, UnlearningResult
+from hf_lotus.evaluation.metrics import RETRAIN
+from hf_lotus.evaluation.results import ModelResult, UnlearningResult
 from hf_lotus.methods import Task
 from hf_lotus.models.loading import load_model
 from hf_lotus.trainer.arguments import UnlearningArguments
@@ -100,16 +102,21 @@ class Benchmark:
             retain_dataset=data.split.retain,
             unseen_dataset=require_split(data, "unseen"),
             eval_dataset=require_split(data, "test"),
-            retrain_model=retrained and retrained.model,
+            retrain_model=None if retrained is None else retrained.model,
             processing_class=processor,
             on_measured=lambda row: self.say(progress_line(seed, row)),
-            **columns,
+            image_column=columns["image_column"],
+            label_column=columns["label_column"],
         )
-        about = {"recipe": self.recipe.settings(), "title": self.recipe.title, "protocol": self.protocol}
+        about: dict[str, Any] = {
+            "recipe": self.recipe.settings(),
+            "title": self.recipe.title,
+            "protocol": self.protocol,
+        }
         about |= {"dataset": self.recipe.dataset["dataset_name"], "model": _described(model)}
         result = comparison.run(capped, **about, original_seconds=original.seconds, **data.provenance())
         if retrained is not None:
-            rows = (replace(m, seconds=retrained.seconds) if m.name == RETRAIN else m for m in result.models)
+            rows = (_with_seconds(m, retrained.seconds) if m.name == RETRAIN else m for m in result.models)
             result = replace(result, models=tuple(rows))
         result.to_json(folder / "results.json")
         return result
@@ -144,6 +151,7 @@ class Benchmark:
 
     def _training(self, seed: int) -> UnlearningArguments:
         """The training arguments of the original and the retrained model, none of them left open."""
+        assert self.recipe.training is not None
         # A recipe's values are read as those of a method are.
         _, given = read_entry("training", {"method": "finetune", **self.recipe.training})
         if (limit := self.recipe.max_training_rounds) is not None:
@@ -162,6 +170,10 @@ class Benchmark:
             rounds = min(float(settled.get("num_train_epochs", _ROUNDS)), float(limit))
             capped[name] = replace(contender, arguments={**contender.arguments, "num_train_epochs": rounds})
         return capped
+
+
+def _with_seconds(row: ModelResult, seconds: float | None) -> ModelResult:
+    return ModelResult(row.name, values=row.values, seconds=seconds)
 
 
 def _training_rows(data: LoadedData) -> Dataset:

@@ -43,6 +43,7 @@ def compare_methods(
     """
     if seeds is None:
         return [_compare(model, data, arguments, contenders, say)]
+    assert arguments.output_dir is not None  # transformers settles it
     folder = Path(arguments.output_dir)
     return [
         _compare(
@@ -76,7 +77,7 @@ def _compare(
         retain_dataset=data.split.retain,
         unseen_dataset=data.unseen,
         eval_dataset=data.test,
-        retrain_model=retrain and load_model(retrain),
+        retrain_model=load_model(retrain) if retrain else None,
         processing_class=load_processor(*name),
         on_measured=lambda row: say(progress_line(arguments.seed, row)) if first else None,
         image_column=where.image_column,
@@ -85,5 +86,6 @@ def _compare(
     about = {"model": source.model_name_or_path, "dataset": where.dataset_name, **data.provenance()}
     result = comparison.run(contenders, **about)
     if first:
+        assert arguments.output_dir is not None
         result.to_json(Path(arguments.output_dir) / "results.json")
     return result

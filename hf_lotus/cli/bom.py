@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from transformers import HfArgumentParser
-
+from hf_lotus.cli.flags import flag_parser
 from hf_lotus.publishing.bom import write_bom
 
 
@@ -18,7 +17,7 @@ class BomArguments:
 
 def run(argv: list[str]) -> int:
     """Write the bill; return the exit status."""
-    parser = HfArgumentParser(BomArguments, prog="hf-lotus bom", allow_abbrev=False)
+    parser = flag_parser(BomArguments, "bom")
     parser.add_argument("folder", help="Folder of the model, with weights and forget_set.json.")
     arguments, given = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     print(f"The bill of materials is in {write_bom(given.folder, arguments.model_name)}.")

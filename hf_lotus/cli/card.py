@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import HfArgumentParser
-
-from hf_lotus.evaluation.results import CONTROL_ROWS, ORIGINAL, UnlearningResult
+from hf_lotus.cli.flags import flag_parser
+from hf_lotus.evaluation.metrics import ORIGINAL
+from hf_lotus.evaluation.results import CONTROL_ROWS, UnlearningResult
 from hf_lotus.publishing.model_card import CARD, write_model_card
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord, weight_digests
 from hf_lotus.publishing.verification import RESULTS
@@ -25,7 +25,7 @@ class CardArguments:
 
 def run(argv: list[str]) -> int:
     """Write the card; return the exit status."""
-    parser = HfArgumentParser(CardArguments, prog="hf-lotus card", allow_abbrev=False)
+    parser = flag_parser(CardArguments, "card")
     parser.add_argument("folder", help="Folder of the model, with forget_set.json or results.json.")
     arguments, given = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     folder = Path(given.folder)

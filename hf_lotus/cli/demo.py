@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 from datasets import Array3D, Dataset, Features
 from transformers import PreTrainedModel, Trainer, TrainingArguments, ViTImageProcessorPil, set_seed
@@ -92,11 +93,16 @@ class Demo:
         )  # fmt: skip
         trainer = Trainer(self.build(), arguments, train_dataset=ready.with_format("torch"))
         trainer.train()
-        return trainer.model
+        return cast(PreTrainedModel, trainer.model)
 
     def unlearn(self, split: ForgetRetainSplit, trained: Trained) -> UnlearningTrainer:
         """Unlearn the original; the trainer that did it."""
-        base = {"name": f"a small {self.name} trained on digits", "id": None, "revision": None, "license": {}}
+        base: dict[str, Any] = {
+            "name": f"a small {self.name} trained on digits",
+            "id": None,
+            "revision": None,
+            "license": {},
+        }
         salt = Salt.read_or_create(salt_path(self.folder))
         trainer = UnlearningTrainer(
             model=trained.original,

@@ -12,7 +12,7 @@ from hf_lotus.data.prepared import ready_splits
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.results import CONTROL_ROWS
 from hf_lotus.models.checks import check_same_classes, require_single_label
-from hf_lotus.models.loading import load_model, load_processor
+from hf_lotus.models.loading import load_model, load_processor, on_device
 from hf_lotus.publishing.evidence import write_evidence
 
 
@@ -38,8 +38,10 @@ def run(argv: list[str]) -> int:
             f"--name {arguments.name} is the name of another row; call the unlearned model something else."
         )
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    original, unlearned = (load_model(m).to(device) for m in (arguments.original_model, arguments.model_name_or_path))
-    retrain = load_model(arguments.retrain_model).to(device) if arguments.retrain_model else None
+    original, unlearned = (
+        on_device(load_model(m), device) for m in (arguments.original_model, arguments.model_name_or_path)
+    )
+    retrain = on_device(load_model(arguments.retrain_model), device) if arguments.retrain_model else None
     for other, what in ((unlearned, "unlearned model"), (retrain, "retrained model")):
         if other is not None:
             check_same_classes(original, other, what)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import field, make_dataclass
+from typing import Any, cast
 
 from transformers import HfArgumentParser
 
@@ -42,10 +44,12 @@ class MethodFlags:
                 action.help = f"[{kind}] {text}".rstrip().replace("%", "%%")
 
 
-def _flag(hint: object, default: object) -> tuple[object, object]:
+def _flag(hint: Any, default: object) -> tuple[Any, Any]:
     """Type and field of a flag; a tuple is given as a list."""
     if typing.get_origin(hint) is tuple:
-        return list[typing.get_args(hint)[0]], field(default_factory=lambda: list(default))
+        values = cast(Iterable, default)
+        # Made at run time: no type that a checker could read.
+        return types.GenericAlias(list, typing.get_args(hint)[0]), field(default_factory=lambda: list(values))
     if isinstance(hint, types.UnionType):
         hint = typing.Optional[next(kind for kind in typing.get_args(hint) if kind is not type(None))]  # noqa: UP045
     return hint, field(default=default)

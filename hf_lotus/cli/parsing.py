@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
 
+from hf_lotus.cli.flags import flag_parser
 from hf_lotus.cli.method_flags import MethodFlags
 from hf_lotus.methods import METHODS
 from hf_lotus.methods.options import INNER, inner_names
@@ -21,7 +23,7 @@ def parse(
     method: str | None = None,
     section: str | None = None,
     epilog: str | None = None,
-) -> tuple:
+) -> tuple[Any, ...]:
     """Parse a command line into one instance of each dataclass.
 
     Values come from flags first, then from the YAML file named by `--config`, then from the defaults.
@@ -54,7 +56,7 @@ def parse(
         flags = MethodFlags(name, known.inner or settings.get(INNER))
     kinds = [*dataclass_types, *([flags.dataclass] if flags else [])]
     try:
-        parser = HfArgumentParser(kinds, prog=f"hf-lotus {command}", allow_abbrev=False, epilog=epilog)
+        parser = flag_parser(kinds, command, epilog)
     except argparse.ArgumentError as error:  # only a method of others has such a field
         raise ValueError(f"A field of the method {name!r} has the name of another option: {error}.") from error
     parser.add_argument("--config", help="YAML file of any of these options, without the dashes.")
@@ -65,7 +67,8 @@ def parse(
         )
         flags.describe(parser)
     _apply(parser, settings, known.config)
-    parsed = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)[: len(dataclass_types) + bool(flags)]
+    parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    parsed = parsed[: len(dataclass_types) + bool(flags)]
     if flags:
         parsed = (*parsed[:-1], flags.build(parsed[-1]))
     return (*parsed, found) if section else tuple(parsed)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import Dataset, Features, Image
-from transformers import HfArgumentParser
 
+from hf_lotus.cli.flags import flag_parser
 from hf_lotus.publishing.digests import Salt, sample_contents
 from hf_lotus.publishing.hub import fetch
 from hf_lotus.publishing.merkle import InclusionProof
@@ -31,7 +31,7 @@ class ProveArguments:
 
 def run(argv: list[str]) -> int:
     """Make a proof, or check one; return 0, or 1 if the proof does not hold."""
-    parser = HfArgumentParser(ProveArguments, prog="hf-lotus prove", allow_abbrev=False)
+    parser = flag_parser(ProveArguments, "prove")
     parser.add_argument("model", help="The published model: a Hub id or a local folder.")
     arguments, given = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     making = (arguments.image, arguments.label, arguments.salt_file)
@@ -67,6 +67,7 @@ def run(argv: list[str]) -> int:
 
 def _content(image: str, record: ForgetSetRecord) -> bytes:
     """The digest of a picture's content."""
+    assert record.digests is not None
     if record.digests["content"] != "pixels":
         raise ValueError("The record's digests are not of pictures.")
     if not Path(image).is_file():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from huggingface_hub import HfApi
-from transformers import HfArgumentParser
 
+from hf_lotus.cli.flags import flag_parser
 from hf_lotus.publishing.spaces import SPACES, metric_path
 
 
@@ -21,7 +21,7 @@ class PublishArguments:
 
 def run(argv: list[str]) -> int:
     """Create the Space if it is not there, upload the metric's folder, and say how to load it."""
-    parser = HfArgumentParser(PublishArguments, prog="hf-lotus publish-metric", allow_abbrev=False)
+    parser = flag_parser(PublishArguments, "publish-metric")
     parser.add_argument("metric", choices=SPACES, help="The metric to publish.")
     arguments, chosen = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     _publish(chosen.metric, arguments)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from transformers import HfArgumentParser
-
+from hf_lotus.cli.flags import flag_parser
 from hf_lotus.publishing.hub import push
 
 
@@ -20,7 +19,7 @@ class PushArguments:
 
 def run(argv: list[str]) -> int:
     """Check that the folder is whole, create the repository if it is not there, upload; return the exit status."""
-    parser = HfArgumentParser(PushArguments, prog="hf-lotus push", allow_abbrev=False)
+    parser = flag_parser(PushArguments, "push")
     parser.add_argument("folder", help="Folder with weights, forget_set.json and README.md.")
     parser.add_argument("repo_id", help="The repository, as namespace/name.")
     arguments, given = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)

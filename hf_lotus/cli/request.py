@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import TypeVar, cast
 
-from transformers import HfArgumentParser
-
+from hf_lotus.cli.flags import flag_parser
 from hf_lotus.cli.queue_arguments import QueueArguments
 from hf_lotus.data.loading import ForgetArguments
 from hf_lotus.data.splits import read_rows
@@ -15,6 +15,8 @@ from hf_lotus.publishing.record import now
 from hf_lotus.requests.inbox import receive, send
 from hf_lotus.requests.queue import DeletionRequest, RequestQueue
 from hf_lotus.utils.text import markdown_table
+
+_Arguments = TypeVar("_Arguments", bound=QueueArguments)
 
 _USAGE = """usage: hf-lotus request ACTION [options]
 
@@ -47,9 +49,9 @@ def run(argv: list[str]) -> int:
     return actions[argv[0]](argv[1:])
 
 
-def _parse(argv: list[str], kind: type, action: str) -> object:
-    parser = HfArgumentParser(kind, prog=f"hf-lotus request {action}", allow_abbrev=False)
-    return parser.parse_args_into_dataclasses(argv, look_for_args_file=False)[0]
+def _parse(argv: list[str], kind: type[_Arguments], action: str) -> _Arguments:
+    parsed = flag_parser(kind, f"request {action}").parse_args_into_dataclasses(argv, look_for_args_file=False)
+    return cast(_Arguments, parsed[0])
 
 
 def _add(argv: list[str]) -> int:

@@ -66,6 +66,7 @@ def _print(queue: RequestQueue, served: Served) -> None:
 
 
 def _publish(queue: RequestQueue, arguments: UnlearningArguments) -> None:
+    assert arguments.hub_model_id is not None
     commit = publish_latest(
         queue,
         arguments.hub_model_id,

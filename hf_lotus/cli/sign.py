@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-from transformers import HfArgumentParser
-
+from hf_lotus.cli.flags import flag_parser
 from hf_lotus.publishing.attestation import SIGNATURE
 from hf_lotus.publishing.keys import new_key
 from hf_lotus.publishing.signing import sign
@@ -26,7 +25,7 @@ class SignArguments:
 
 def run(argv: list[str]) -> int:
     """Sign; return the exit status."""
-    parser = HfArgumentParser(SignArguments, prog="hf-lotus sign", allow_abbrev=False)
+    parser = flag_parser(SignArguments, "sign")
     parser.add_argument("folder", help="Folder of the model, with weights, forget_set.json and README.md.")
     arguments, given = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     password = os.environ.get(PASSWORD) or None

@@ -24,11 +24,13 @@ def run(argv: list[str]) -> int:
     source = model_arguments.model_name_or_path, model_arguments.model_revision
     model, processor = load_model(*source), load_processor(*source)
     retrain = model_arguments.retrain_model
+    num_labels = model.config.num_labels
     with arguments.main_process_first(desc="loading the data set"):
-        data = load_splits(data_arguments, model.config.num_labels)
+        data = load_splits(data_arguments, num_labels)
     record = None
     if arguments.process_index == 0:
-        where = arguments.output_dir, model.config.num_labels
+        assert num_labels is not None  # every configuration counts its classes
+        where: tuple[str, int] = arguments.output_dir, num_labels
         record = record_split(data.split, data_arguments, recorded, *where, base_model=model_source(*source))
     trainer = UnlearningTrainer(
         model=model,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 import torch
 from datasets import Dataset, Features, Image
-from transformers import AutoConfig, HfArgumentParser
+from transformers import AutoConfig
 
+from hf_lotus.cli.flags import flag_parser
 from hf_lotus.data.loading import DatasetArguments
 from hf_lotus.publishing.digests import Salt, sample_contents
 from hf_lotus.publishing.hub import fetch
@@ -57,7 +59,7 @@ class VerifyArguments:
 
 def run(argv: list[str]) -> int:
     """Check, print each check, and return 0 if all of them hold, 1 if one does not."""
-    parser = HfArgumentParser([VerifyArguments, DatasetArguments], prog="hf-lotus verify", allow_abbrev=False)
+    parser = flag_parser([VerifyArguments, DatasetArguments], "verify")
     parser.add_argument("model", help="The published model: a Hub id or a local folder.")
     _leave_open(parser)
     arguments, data_arguments, given = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
@@ -90,7 +92,9 @@ def _print(check: Check) -> None:
     print(check, flush=True)
 
 
-def _with_record(folder: Path, record: ForgetSetRecord, arguments: VerifyArguments, data: DatasetArguments):
+def _with_record(
+    folder: Path, record: ForgetSetRecord, arguments: VerifyArguments, data: DatasetArguments
+) -> Iterator[Check]:
     """The checks that need more than the folder, one after another as they are made."""
     yield is_finished(record)
     salt = None
@@ -100,6 +104,7 @@ def _with_record(folder: Path, record: ForgetSetRecord, arguments: VerifyArgumen
         if not fits.holds:
             return
     if arguments.image:
+        assert salt is not None
         yield from _images(folder, record, salt, arguments)
     if data.dataset_name is None:
         yield Check("the figures, measured again", None, "needs --dataset_name and --salt_file")
@@ -116,8 +121,16 @@ def _with_record(folder: Path, record: ForgetSetRecord, arguments: VerifyArgumen
         base = record.base_model
         revision = base["revision"] if arguments.original_model == base["id"] else None
         models = {"original": (arguments.original_model, revision), "retrain": (arguments.retrain_model, None)}
-        options = {"batch_size": arguments.batch_size, "tolerance": arguments.tolerance}
-        yield from measure_again(folder, record, loaded.data, models, data, device, **options)
+        yield from measure_again(
+            folder,
+            record,
+            loaded.data,
+            models,
+            data,
+            device,
+            batch_size=arguments.batch_size,
+            tolerance=arguments.tolerance,
+        )
 
 
 def _fill_in(data: DatasetArguments, record: ForgetSetRecord) -> None:
@@ -129,15 +142,16 @@ def _fill_in(data: DatasetArguments, record: ForgetSetRecord) -> None:
         data.dataset_revision = record.dataset["revision"]
 
 
-def _images(folder: Path, record: ForgetSetRecord, salt: Salt, arguments: VerifyArguments):
+def _images(folder: Path, record: ForgetSetRecord, salt: Salt, arguments: VerifyArguments) -> Iterator[Check]:
     if record.digests is None or record.digests["content"] != "pixels":
         yield Check("the pictures", None, "the record has no digests of pictures")
         return
+    labels: Sequence[int]
     if record.class_histogram is not None:
         labels = [entry["label"] for entry in record.class_histogram]
     else:
         labels = range(AutoConfig.from_pretrained(folder).num_labels)
-    for path in arguments.image:
+    for path in arguments.image or ():
         if not Path(path).is_file():
             raise FileNotFoundError(f"There is no picture {path}.")
         picture = Dataset.from_dict({"image": [path]}, features=Features({"image": Image()}))

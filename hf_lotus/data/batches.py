@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import default_data_collator
 
 from hf_lotus.data.columns import LABEL_NAMES, read_labels
+from hf_lotus.data.sized import sized
 
 # What a round adds to each sample and the loss takes off again: its side, and its place in the round's data.
 FORGET_FLAG, POSITION = "is_forget", "position"
@@ -85,21 +86,26 @@ def read_dataset_labels(dataset: Any) -> Tensor:
     labels = getattr(dataset, "labels", None)
     if labels is None:
         names = getattr(dataset, "column_names", None)
-        transformed = isinstance(dataset, Dataset) and dataset.format["type"] == "custom"
-        if transformed and not set(dataset.column_names) & set(LABEL_NAMES):
+        if (
+            isinstance(dataset, Dataset)
+            and dataset.format["type"] == "custom"
+            and not {*dataset.column_names} & {*LABEL_NAMES}
+        ):
             names = None  # a transform of the user's may make the label from another column: the samples tell
         name = next((n for n in LABEL_NAMES if n in (names if names is not None else dataset[0])), None)
         if name is None:
             raise ValueError(f"The samples have no label; one of {', '.join(LABEL_NAMES)} is needed.")
         if names is not None:
             return torch.from_numpy(read_labels(dataset, name))
-        labels = [dataset[row][name] for row in range(len(dataset))]
+        labels = [dataset[row][name] for row in range(len(sized(dataset)))]
     try:
         labels = torch.as_tensor(labels)
     except (TypeError, ValueError) as error:
         raise ValueError(f"Labels must be one integer a sample, got others: {error}.") from error
-    if len(labels) != len(dataset):
-        raise ValueError(f"The data set has {len(dataset)} samples and {len(labels)} labels; give one for each.")
+    if len(labels) != len(sized(dataset)):
+        raise ValueError(
+            f"The data set has {len(sized(dataset))} samples and {len(labels)} labels; give one for each."
+        )
     if labels.ndim != 1 or labels.is_floating_point():
         raise ValueError(f"Labels must be one integer a sample, got {labels.dtype} of shape {tuple(labels.shape)}.")
     return labels.long()

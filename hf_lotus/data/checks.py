@@ -61,6 +61,7 @@ def check_labels(splits: Mapping[str, Dataset | None], num_labels: int | None) -
             continue
         outside = labels[(labels < 0) | (labels >= num_labels)]
         if len(outside):
+            assert num_labels is not None
             raise ValueError(
                 f"The {name} set has label {int(outside[0])}, and the model has {num_labels} classes "
                 f"(0 to {num_labels - 1}). Use the label column that the model was trained on."
@@ -72,7 +73,7 @@ def check_label_names(dataset: Dataset | None, label_column: str | None, config:
     """Check that model and data set number their classes alike, where both name the same classes.
 
     Args:
-        dataset: the data set as the user gave it.
+        dataset: the data set as the user gave it, or None.
         label_column: the label column, where the user named it.
         config: the model's configuration.
 

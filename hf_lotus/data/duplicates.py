@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from datasets import Dataset, Image
@@ -19,6 +19,18 @@ from scipy.fft import dctn
 from tqdm.auto import tqdm
 
 from hf_lotus.data.columns import find_image_column
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class DigestOptions(TypedDict, total=False):
+    """How images are compared: the arguments of `content_digests` by name."""
+
+    image_column: str | None
+    by: str
+    batch_size: int
+    size: int
 
 
 def content_digests(
@@ -98,7 +110,7 @@ class Duplicates:
         return "Identical images: " + ("; ".join(found) if found else "none across the parts") + "."
 
 
-def find_duplicates(parts: Mapping[str, Dataset | None], **find: Any) -> Duplicates:
+def find_duplicates(parts: Mapping[str, Dataset | None], **find: Unpack[DigestOptions]) -> Duplicates:
     """Count identical images between every two parts (forget, retain, unseen, test).
 
     Args:

@@ -12,12 +12,13 @@ import mmap
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Protocol, cast
 
 import datasets
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image as PILImage
 from torch import Tensor
 from transformers import BaseImageProcessor
 
@@ -64,6 +65,15 @@ class Augmentation:
         return pixels
 
 
+class _Arithmetic(Protocol):
+    """The settings of a processor that rescales and normalises, which transformers' base class does not declare."""
+
+    do_normalize: bool
+    image_mean: Sequence[float]
+    image_std: Sequence[float]
+    rescale_factor: float
+
+
 class PixelPipeline:
     """The two halves of an image processor: `prepare` once per image, `finish` once per batch on the device.
 
@@ -72,16 +82,15 @@ class PixelPipeline:
         example: any image of the data, on which the two halves are checked against the processor itself.
     """
 
-    def __init__(self, processor: BaseImageProcessor, example: Any):
-        # What the base class of image processors does not promise (`image_mean`, …) is asked for before it is used.
-        self.processor = cast(Any, processor)
+    def __init__(self, processor: BaseImageProcessor, example: PILImage.Image):
+        self.processor = processor
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
         whole = processor([self._colour(example)], return_tensors="pt")["pixel_values"][0]
         if self._can_split():
-            normalises = self.processor.do_normalize
-            self.mean = torch.tensor(self.processor.image_mean if normalises else [0.0])[:, None, None]
-            self.std = torch.tensor(self.processor.image_std if normalises else [1.0])[:, None, None]
+            its = cast(_Arithmetic, processor)
+            self.mean = torch.tensor(its.image_mean if its.do_normalize else [0.0])[:, None, None]
+            self.std = torch.tensor(its.image_std if its.do_normalize else [1.0])[:, None, None]
             prepared = self.prepare([example])
             # A processor with steps of its own (offsets, other orders) fails here: then its output is kept whole.
             same = prepared.dtype == torch.uint8 and prepared[0].shape == whole.shape
@@ -92,23 +101,23 @@ class PixelPipeline:
     def _can_split(self) -> bool:
         return bool(getattr(self.processor, "do_rescale", False)) and hasattr(self.processor, "do_normalize")
 
-    def _colour(self, image: Any) -> Any:
+    def _colour(self, image: PILImage.Image) -> PILImage.Image:
         """RGB, unless the processor is for single-channel images: stray greyscale or alpha would break a batch."""
         single_channel = len(getattr(self.processor, "image_mean", None) or [0, 0, 0]) == 1
         return image if single_channel or getattr(image, "mode", "RGB") == "RGB" else image.convert("RGB")
 
-    def prepare(self, images: Sequence[Any]) -> Tensor:
+    def prepare(self, images: Sequence[PILImage.Image]) -> Tensor:
         """Geometry: PIL images → uint8 pixels (batch, channels, height, width); float32 where it cannot be split."""
-        images = [self._colour(image) for image in images]
+        coloured = [self._colour(image) for image in images]
         options = {} if self.mean is None else {"do_rescale": False, "do_normalize": False}
-        return self.processor(images, return_tensors="pt", **options)["pixel_values"]
+        return self.processor(coloured, return_tensors="pt", **options)["pixel_values"]
 
     def finish(self, pixels: Tensor) -> Tensor:
         """Arithmetic: prepared pixels → the model's float32 input, on the pixels' device."""
         if self.mean is None or self.std is None:
             return pixels
         # One multiply and one add: x · scale/std − mean/std.
-        scale = (self.processor.rescale_factor / self.std).to(pixels.device)
+        scale = (cast(_Arithmetic, self.processor).rescale_factor / self.std).to(pixels.device)
         shift = (-self.mean / self.std).to(pixels.device)
         return torch.addcmul(shift, pixels.float(), scale)
 
@@ -163,8 +172,8 @@ class ReadyImages(torch.utils.data.Dataset):
 
     def __getitems__(self, rows: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """Prepared pixels (batch, channels, height, width) and labels (batch,) of the given rows, as one batch."""
-        places = torch.as_tensor(rows)
-        missing = places[~self.is_ready[places]].unique()
+        wanted = torch.as_tensor(rows)
+        missing = wanted[~self.is_ready[wanted]].unique()
         if len(missing):
             prepared = self.pipeline.prepare(self.images[missing.tolist()][self.image_column])
             if prepared.shape[1:] != self.pixels.shape[1:]:
@@ -175,7 +184,7 @@ class ReadyImages(torch.utils.data.Dataset):
             self.pixels[missing] = prepared
             self.is_ready[missing] = True
         # Many times faster than indexing by a tensor, and the same.
-        return {"pixel_values": self.pixels.index_select(0, places), "labels": self.labels[places]}
+        return {"pixel_values": self.pixels.index_select(0, wanted), "labels": self.labels[wanted]}
 
     def finish(
         self,
@@ -211,7 +220,13 @@ def _cache_folder() -> str:
 
 
 def ready(
-    dataset: torch.utils.data.Dataset, processor: object, what: str = "data set", **columns: Any
+    dataset: torch.utils.data.Dataset,
+    processor: object,
+    what: str = "data set",
+    *,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    num_labels: int | None = None,
 ) -> torch.utils.data.Dataset:
     """Make a data set ready for a model: images become `ReadyImages`, anything else is returned as it is.
 
@@ -220,7 +235,9 @@ def ready(
             as one with a transform of the user's.
         processor: the processing class of the model (image processor, tokenizer, or None).
         what: how to call the data set in an error.
-        **columns: `image_column`, `label_column`, `num_labels` of `ReadyImages`.
+        image_column: as in `ReadyImages`.
+        label_column: as in `ReadyImages`.
+        num_labels: as in `ReadyImages`.
 
     Raises:
         TypeError: for a streamed data set.
@@ -229,11 +246,11 @@ def ready(
     require_map_style(dataset, what)
     if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] == "custom":
         return dataset
-    if find_image_column(dataset, columns.get("image_column")) is None:
+    if find_image_column(dataset, image_column) is None:
         return dataset
     if not isinstance(processor, BaseImageProcessor):
         raise ValueError(
             f"The {what} has raw images, which only an image processor turns into model inputs. "
             f"Pass processing_class=AutoImageProcessor.from_pretrained(…), got {type(processor).__name__}."
         )
-    return ReadyImages(dataset, processor, **columns)
+    return ReadyImages(dataset, processor, image_column, label_column, num_labels)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from hf_lotus.data.columns import find_image_column, find_label_column, read_labels
@@ -104,7 +106,7 @@ class LoadedData:
         """The four by the names that everything else calls them by."""
         return {"forget": self.split.forget, "retain": self.split.retain, "unseen": self.unseen, "test": self.test}
 
-    def provenance(self) -> dict[str, object]:
+    def provenance(self) -> dict[str, Any]:
         """What a result records of the choice, as JSON values."""
         chosen = {"selector": dict(self.split.selector), "split_digest": self.split.digest}
         return {**chosen, "duplicates": self.duplicates}
@@ -131,13 +133,14 @@ def load_splits(
         ValueError: if a split, column, class, value or row does not exist, or not exactly one selection was made.
     """
     data = _load(arguments)
-    for name in {arguments.train_split, arguments.test_split, arguments.unseen_split} - {None, "test"}:
-        if name not in data:
+    for name in {arguments.train_split, arguments.test_split, arguments.unseen_split} - {"test"}:
+        if name is not None and name not in data:
             raise ValueError(f"The data set has no split {name!r}. {nearest(name, list(data))}")
     data = data if reduce is None else reduce(data)
     train, test = data[arguments.train_split], data.get(arguments.test_split)
     label_column = find_label_column(train, arguments.label_column, num_labels)
-    split = (select or _select)(train, arguments, label_column)
+    choose: Callable[..., ForgetRetainSplit] = select or _select
+    split = choose(train, arguments, label_column)
     validation = next((name for name in VALIDATION_NAMES if name in data and name != arguments.test_split), None)
     unseen_name = arguments.unseen_split or validation
     if unseen_name is not None:
@@ -172,6 +175,7 @@ def _select(train: Dataset, arguments: DataArguments, label_column: str) -> Forg
         return ForgetRetainSplit.from_class(train, arguments.forget_class, label_column)
     if arguments.forget_column is not None:
         return ForgetRetainSplit.from_column(train, arguments.forget_column, arguments.forget_values)
+    assert arguments.forget_fraction is not None
     return ForgetRetainSplit.from_fraction(train, arguments.forget_fraction, arguments.split_seed, label_column)
 
 
@@ -188,7 +192,7 @@ def _handle_duplicates(data: LoadedData, arguments: DatasetArguments) -> LoadedD
     return LoadedData(split, unseen, test, f"{found} Handled by: {arguments.duplicates}.")
 
 
-def _without(dataset: Dataset | None, digests, column: str) -> Dataset | None:
+def _without(dataset: Dataset | None, digests: np.ndarray, column: str) -> Dataset | None:
     if dataset is None:
         return None
     twins = set(shared_rows(content_digests(dataset, column), digests).tolist())

@@ -33,7 +33,7 @@ def ready_splits(
     """
     check_rows(given)
     num_labels = getattr(config, "num_labels", None)
-    splits = {
+    splits: dict[str, Dataset | None] = {
         name: ready(dataset, processing_class, f"{name} set", num_labels=num_labels, **columns)
         if dataset is not None
         else None

@@ -9,14 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from datasets import ClassLabel, Dataset
 
 from hf_lotus.data.columns import find_label_column, read_column, read_labels, require_map_style
-from hf_lotus.data.duplicates import content_digests, shared_rows
+from hf_lotus.data.duplicates import DigestOptions, content_digests, shared_rows
 from hf_lotus.utils.text import nearest
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def _few(values: Sequence | np.ndarray, limit: int = 5) -> str:
@@ -24,9 +27,13 @@ def _few(values: Sequence | np.ndarray, limit: int = 5) -> str:
     return shown + (f", … ({len(values)} in all)" if len(values) > limit else "")
 
 
+def _array(rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    return np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows)
+
+
 def _rows(rows: Sequence[int] | np.ndarray, size: int, what: str) -> np.ndarray:
     """Row numbers as a sorted int64 array without repetition, or an error that names the first few bad ones."""
-    array = np.asarray(list(rows) if not isinstance(rows, np.ndarray) else rows)
+    array = _array(rows)
     if array.size == 0:
         raise ValueError(f"The {what} set is empty: give at least one row.")
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
@@ -59,7 +66,8 @@ class ForgetRetainSplit:
 
     dataset: Dataset
     forget_rows: np.ndarray
-    retain_rows: np.ndarray = None  # type: ignore[assignment]  # None is how it is left open; it is always filled in
+    # None only until it is made: then the rows that are left are set.
+    retain_rows: np.ndarray = cast(np.ndarray, None)
     selector: Mapping[str, object] = field(default_factory=lambda: {"by": "rows"})
 
     def __post_init__(self) -> None:
@@ -86,7 +94,7 @@ class ForgetRetainSplit:
     @classmethod
     def from_indices(cls, dataset: Dataset, rows: Sequence[int]) -> ForgetRetainSplit:
         """Forget the given row numbers."""
-        return cls(dataset, np.asarray(rows))
+        return cls(dataset, _array(rows))
 
     @classmethod
     def from_file(cls, dataset: Dataset, path: str | Path) -> ForgetRetainSplit:
@@ -183,7 +191,7 @@ class ForgetRetainSplit:
             sha.update(rows.astype("<i8").tobytes())
         return sha.hexdigest()
 
-    def without_duplicates(self, how: str, **find: Any) -> ForgetRetainSplit:
+    def without_duplicates(self, how: str, **find: Unpack[DigestOptions]) -> ForgetRetainSplit:
         """A split in which no retained image is identical to a forgotten one.
 
         Args:
