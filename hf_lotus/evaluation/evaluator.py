@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 from torch import nn
 from torch.utils.data import Dataset
 
+from hf_lotus.data.sized import sized
 from hf_lotus.evaluation.metrics import METRICS
 from hf_lotus.evaluation.predictions import Predictions, predict
 from hf_lotus.evaluation.provenance import provenance
@@ -44,8 +46,8 @@ class Evaluator:
         *,
         class_wise: bool = False,
         seed: int = 0,
-        **options,
-    ):
+        **options: Any,
+    ) -> None:
         self.splits = {name: dataset for name, dataset in splits.items() if dataset is not None}
         self.original, self.retrain = original, retrain
         self.class_wise, self.seed, self.options = class_wise, seed, options
@@ -76,8 +78,8 @@ class Evaluator:
         ignorant = None
         if hasattr(self.original, "config"):  # else nothing says how to make another like it
             # Not the run's own seed, from whose weights the original may have been trained.
-            ignorant = reinitialized(self.original, derived_seed(self.seed, WEIGHTS))
-            ignorant = self.predict(ignorant, "forget", "random weights")
+            random = reinitialized(self.original, derived_seed(self.seed, WEIGHTS))
+            ignorant = self.predict(random, "forget", "random weights")
         return Yardstick(original, retrained, self.class_wise, self.seed, ignorant)
 
     def compare(
@@ -99,5 +101,7 @@ class Evaluator:
         models += [yardstick.measure(name, *measurement) for name, measurement in measured.items()]
         if yardstick.retrained is not None:
             models.append(yardstick.measure(RETRAIN, yardstick.retrained, retrain_seconds))
-        about = provenance(seed=self.seed, samples={split: len(data) for split, data in self.splits.items()}, **run)
+        about = provenance(
+            seed=self.seed, samples={split: len(sized(data)) for split, data in self.splits.items()}, **run
+        )
         return UnlearningResult(tuple(models), yardstick.controls, yardstick.notes, about)

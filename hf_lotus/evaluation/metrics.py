@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -93,7 +93,7 @@ class Metric:
     after: str | None = None
     needs_retain_logits: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or self.name in _TAKEN:
             raise ValueError(
                 f"A metric's name has lower-case letters, digits and '_', and is none of {', '.join(sorted(_TAKEN))}; "
@@ -123,23 +123,21 @@ class Metric:
         return RETRAIN not in self.needs
 
 
-def member_rate_of(attack: Attack, **entry: object) -> Metric:
+def member_rate_of(attack: Attack, **entry: Any) -> Metric:
     """The metric of a membership attack: the share of the forget set that it calls member.
 
     Args:
         attack: the attack.
         **entry: fields of the `Metric` that shall read otherwise than for any attack.
     """
-    return Metric(
-        **{
-            "name": f"{attack.name}_member_rate",
-            "heading": f"{attack.name.replace('_', ' ').capitalize()} member rate",
-            "description": f"Share of the forget set that an attack calls member by {attack.description}.",
-            "compute": lambda model: model.member_rates(attack).forget,
-            "needs_retain_logits": attack.needs_retain_logits,
-            **entry,
-        }
-    )
+    default: dict[str, Any] = {
+        "name": f"{attack.name}_member_rate",
+        "heading": f"{attack.name.replace('_', ' ').capitalize()} member rate",
+        "description": f"Share of the forget set that an attack calls member by {attack.description}.",
+        "compute": lambda model: model.member_rates(attack).forget,
+        "needs_retain_logits": attack.needs_retain_logits,
+    }
+    return Metric(**{**default, **entry})
 
 
 def _accuracy(model: Measurement, split: str) -> float:
@@ -156,7 +154,9 @@ def _mia_efficacy(model: Measurement) -> float | None:
 
 
 def _jsd(model: Measurement) -> float:
-    gold = model.yardstick.retrained["forget"]
+    retrained = model.yardstick.retrained
+    assert retrained is not None  # as the entry needs it
+    gold = retrained["forget"]
     return float(jensen_shannon(model.predictions["forget"].probabilities, gold.probabilities).mean())
 
 
@@ -174,6 +174,7 @@ def _rf_jsd_z(model: Measurement) -> float | None:
 
 def _zrf(model: Measurement) -> float:
     forget, ignorant = model.predictions["forget"], model.yardstick.ignorant
+    assert ignorant is not None  # as the entry needs it
     return 1 - float(jensen_shannon(forget.probabilities, ignorant.probabilities).mean())
 
 
@@ -198,12 +199,11 @@ def _retrain_free_gap(model: Measurement) -> float | None:
 def mean_distance(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:
     """The mean of |a − b| over pairs; None where a value is missing."""
     pairs = list(pairs)
-    if any(value is None for pair in pairs for value in pair):
-        return None
-    return float(np.mean([abs(a - b) for a, b in pairs]))
+    apart = [abs(a - b) for a, b in pairs if a is not None and b is not None]
+    return float(np.mean(apart)) if len(apart) == len(pairs) else None
 
 
-def _accuracy_of(split: str, description: str, **entry: object) -> Metric:
+def _accuracy_of(split: str, description: str, **entry: Any) -> Metric:
     heading, compute = f"{split.capitalize()} acc.", partial(_accuracy, split=split)
     return Metric(f"{split}_accuracy", heading, description, compute, split=split, hub_name="accuracy", **entry)
 

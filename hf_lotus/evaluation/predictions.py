@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from hf_lotus.data.batches import Collator, class_logits, model_columns, model_inputs
+from hf_lotus.data.sized import sized
 from hf_lotus.functional.membership import prediction_entropy
 
 
@@ -51,10 +53,21 @@ class Predictions:
         right = self.predicted == self.labels
         return float(np.average([right[self.labels == c].mean() for c in classes], weights=counts[classes]))
 
+    @property
+    def kept_logits(self) -> np.ndarray:
+        """The logits, where they must have been kept: float32, shape (samples, classes)."""
+        assert self.logits is not None
+        return self.logits
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the model."""
+        return self.kept_logits.shape[1]
+
     @cached_property
     def probabilities(self) -> np.ndarray:
         """Softmax of the logits in float64, shape (samples, classes)."""
-        return torch.softmax(torch.from_numpy(self.logits).double(), dim=1).numpy()
+        return torch.softmax(torch.from_numpy(self.kept_logits).double(), dim=1).numpy()
 
 
 @contextmanager
@@ -109,7 +122,8 @@ def predict(
         ValueError: if the data set is empty, labels lie outside the model's classes, or logits have another shape.
         FloatingPointError: if logits are not finite.
     """
-    if len(dataset) == 0:
+    size = len(sized(dataset))
+    if size == 0:
         raise ValueError(f"There is nothing to measure: the data set is empty ({description}).")
     home = next(model.parameters()).device
     if device is not None and home != device:
@@ -117,7 +131,7 @@ def predict(
     device = device or home
     finish = getattr(dataset, "finish", None)
     ranks, rank = (accelerator.num_processes, accelerator.process_index) if accelerator is not None else (1, 0)
-    batches, own = _share(len(dataset), batch_size, ranks, rank)
+    batches, own = _share(size, batch_size, ranks, rank)
     loader = DataLoader(
         dataset,
         batch_sampler=batches,
@@ -170,5 +184,8 @@ def _check_labels(labels: torch.Tensor, num_classes: int) -> None:
 
 
 def _concatenate(parts: list[Predictions]) -> Predictions:
-    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Predictions)}
-    return Predictions(**{n: None if values[0] is None else np.concatenate(values) for n, values in columns.items()})
+    columns: dict[str, Any] = {}
+    for field in fields(Predictions):
+        values = [getattr(part, field.name) for part in parts]
+        columns[field.name] = None if values[0] is None else np.concatenate(values)
+    return Predictions(**columns)

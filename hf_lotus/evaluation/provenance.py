@@ -14,8 +14,10 @@ import torch
 
 LIBRARIES = ("hf-lotus", "torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn")
 # Flags whose values are nobody else's: secrets, and the people whose data is to be forgotten.
-_SECRET_FLAGS = ("token", "secret", "password", "api_key", "api-key")
-_SECRET_FLAGS += ("forget_values", "forget-values", "forget_rows", "forget-rows")
+_SECRET_FLAGS = (
+    *("token", "secret", "password", "api_key", "api-key"),
+    *("forget_values", "forget-values", "forget_rows", "forget-rows"),
+)
 _HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{30,}")
 
 

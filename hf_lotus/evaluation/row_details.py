@@ -40,8 +40,8 @@ def entropy_histograms(predictions: Mapping[str, Predictions]) -> dict[str, obje
     Returns:
         "top" (ln K), and split → {"mean": nats, "shares": one a bin, summing to one}.
     """
-    top = math.log(predictions["forget"].logits.shape[1])
-    histograms = {"top": top}
+    top = math.log(predictions["forget"].num_classes)
+    histograms: dict[str, object] = {"top": top}
     for split, predicted in predictions.items():
         shares = [round(float(share), 6) for share in entropy_shares(predicted.entropy, entropy_bins(top))]
         histograms[split] = {"mean": float(predicted.entropy.mean()), "shares": shares}

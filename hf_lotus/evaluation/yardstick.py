@@ -56,6 +56,7 @@ class Yardstick:
     @cached_property
     def gold_standard(self) -> Measurement:
         """The retrained model's metrics, from which every gap is measured."""
+        assert self.retrained is not None
         return Measurement(self, self.retrained)
 
     @cached_property
@@ -135,7 +136,7 @@ class Measurement:
     _values: dict[str, float | None] = field(default_factory=dict, repr=False)
     _rates: dict[str, MemberRates] = field(default_factory=dict, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self.given:
             if name not in METRICS or METRICS[name].compute is not None:
                 taken = ", ".join(name for name in METRICS if METRICS[name].compute is None)

@@ -37,7 +37,7 @@ def entropy_figure(models: Mapping[str, Mapping[str, Predictions]], path: str | 
     first = next(iter(models.values()))
     held_out = "test" if "test" in first else "unseen"
     splits = [split for split in ("retain", "forget", held_out) if split in first]
-    num_classes = first["forget"].logits.shape[1]
+    num_classes = first["forget"].num_classes
     bins = entropy_bins(np.log(num_classes))
     figure = Figure(figsize=(3.6 * len(models), 4), layout="constrained")
     panels = figure.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
+from typing import Any
 
 from hf_lotus.evaluation.results import CONTROL_ROWS, ORIGINAL, RETRAIN, UnlearningResult
+from hf_lotus.reporting.tables import statistic
 from hf_lotus.utils.text import number
 
 # Heading → key of the paper's file, and decimals.
@@ -27,7 +30,7 @@ _GAPS = ("mia", "forget_accuracy", "retain_accuracy", "test_accuracy")
 
 
 @cache
-def paper_results() -> dict[str, object]:
+def paper_results() -> dict[str, Any]:
     """All published figures: "source", "read_me", and "settings" by recipe name."""
     return json.loads((Path(__file__).parent / "paper_results.json").read_text(encoding="utf-8"))
 
@@ -86,24 +89,21 @@ def _ours(results: Sequence[UnlearningResult], name: str) -> dict[str, list[floa
         }
         for key, value in values.items():
             gathered.setdefault(key, []).append(value)
-    return {
-        key: [mean(values), stdev(values) if len(values) > 1 else None]
-        for key, values in gathered.items()
-        if None not in values
-    }
+    found = {key: statistic(values) for key, values in gathered.items()}
+    return {key: [one.mean, None if math.isnan(one.deviation) else one.deviation] for key, one in found.items() if one}
 
 
 def _times(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
-def _gap(values: dict[str, list[float]], gold: dict[str, list[float]]) -> float | None:
+def _gap(values: Mapping[str, Any], gold: Mapping[str, Any]) -> float | None:
     if any(key not in values or key not in gold for key in _GAPS):
         return None
     return mean(abs(round(values[key][0], 2) - round(gold[key][0], 2)) for key in _GAPS)
 
 
-def _text(value: object, digits: int) -> str:
+def _text(value: list[float | None] | float | None, digits: int) -> str:
     if isinstance(value, list):
         deviation = "" if value[1] is None else f" ± {value[1]:.{digits}f}"
         return f"{value[0]:.{digits}f}{deviation}"

@@ -106,7 +106,8 @@ def _divergence_figure(results: Sequence[UnlearningResult]) -> Figure | None:
         values = [(name, value.mean, value.error, _kind(name)) for name, value in found if value is not None]
         if values:
             reference = statistic([_control(result, metric) for result in results])
-            panels.append(("", bars(values, titles[metric], titles[metric], reference and reference.mean)))
+            line = None if reference is None else reference.mean
+            panels.append(("", bars(values, titles[metric], titles[metric], line)))
             used.append(metric)
     if not panels:
         return None
@@ -124,7 +125,8 @@ def _divergence_figure(results: Sequence[UnlearningResult]) -> Figure | None:
 
 
 def _control(result: UnlearningResult, metric: str) -> float | None:
-    return getattr(result.controls, METRICS[metric].control)
+    control = METRICS[metric].control
+    return None if control is None else getattr(result.controls, control)
 
 
 def correlations(results: Sequence[UnlearningResult], first: str, second: str) -> list[float]:
@@ -132,8 +134,8 @@ def correlations(results: Sequence[UnlearningResult], first: str, second: str) -
     found = []
     for result in results:
         models = [model for model in result.models if model.name != ORIGINAL]
-        pairs = [(getattr(model, first), getattr(model, second)) for model in models]
-        pairs = np.array([pair for pair in pairs if None not in pair], dtype=float)
+        both = [(getattr(model, first), getattr(model, second)) for model in models]
+        pairs = np.array([pair for pair in both if None not in pair], dtype=float)
         if len(pairs) > 2 and (pairs.std(axis=0) > 0).all():
             found.append(float(np.corrcoef(pairs.T)[0, 1]))
     return found
@@ -145,7 +147,7 @@ def _correlation_figure(results: Sequence[UnlearningResult]) -> Figure | None:
         return None
     others = {"JSD and RF-JSD": r, "Avg Gap and JSD": correlations(results, "avg_gap", "jsd")}
     others["Avg Gap and RF-JSD"] = correlations(results, "avg_gap", "rf_jsd")
-    told = statistic(r).text(2)
+    told = figure_text(r, 2)
     points = [point for point in _points(results, "jsd", "rf_jsd") if point.label != ORIGINAL]
     rows = [[name, *(f"{value:.3f}" for value in values)] for name, values in others.items()]
     rows = [row + ["–"] * (len(results) + 1 - len(row)) for row in rows]
@@ -190,7 +192,7 @@ def _rounds_figure(results: Sequence[UnlearningResult]) -> Figure | None:
             if len(gathered) > 1:
                 series[name] = [(float(n), mean(found)) for n, found in sorted(gathered.items())]
                 words = value.replace("_", " ")
-                rows += [[name, words, str(n), statistic(found).text(4)] for n, found in sorted(gathered.items())]
+                rows += [[name, words, str(n), figure_text(found, 4)] for n, found in sorted(gathered.items())]
         if series:
             words = value.replace("_", " ")
             panels.append((words.capitalize(), lines(series, f"{words} by round", "rounds taken", words)))
@@ -217,11 +219,8 @@ def _entropy_figure(results: Sequence[UnlearningResult]) -> Figure | None:
         series = {split: values.tolist() for split, values in shares.items()}
         top = found[0]["top"]
         panels.append((name, steps(series, top, f"Entropy of the predictions of {name}")))
-        means = {split: statistic([histograms[split]["mean"] for histograms in found]) for split in splits}
-        rows += [
-            [name, split, means[split].text(4), " ".join(f"{share:.4f}" for share in series[split])]
-            for split in splits
-        ]
+        means = {split: figure_text([histograms[split]["mean"] for histograms in found], 4) for split in splits}
+        rows += [[name, split, means[split], " ".join(f"{share:.4f}" for share in series[split])] for split in splits]
     if not panels:
         return None
     return Figure(

@@ -97,9 +97,10 @@ class Statistic:
 
 def statistic(values: Sequence[float | None]) -> Statistic | None:
     """Of one value a run; None where one is missing."""
-    if not values or any(value is None for value in values):
+    found = [value for value in values if value is not None]
+    if not found or len(found) < len(values):
         return None
-    return Statistic(mean(values), stdev(values) if len(values) > 1 else math.nan)
+    return Statistic(mean(found), stdev(found) if len(found) > 1 else math.nan)
 
 
 def figure_text(values: Sequence[float | None], digits: int) -> str:
@@ -126,8 +127,9 @@ def _marks(results: Sequence[UnlearningResult], metric: Metric) -> dict[str, str
     distances = {}
     for model in results[0].models:
         pairs = [(result[model.name].values.get(metric.name), _target(result, metric)) for result in results]
-        if model.name not in CONTROL_ROWS and all(None not in pair for pair in pairs):
-            distances[model.name] = mean(abs(value - target) for value, target in pairs)
+        apart = [abs(value - target) for value, target in pairs if value is not None and target is not None]
+        if model.name not in CONTROL_ROWS and len(apart) == len(pairs):
+            distances[model.name] = mean(apart)
     ranks = sorted(set(distances.values()))
     if len(distances) < 2 or len(ranks) < 2:
         return {}

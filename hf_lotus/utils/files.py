@@ -52,8 +52,8 @@ def _write(
 ) -> None:
     """Write through `handle` into the file `unfinished`, and put that in the place of `path`."""
     try:
-        with os.fdopen(handle, "wb") if isinstance(text, bytes) else os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode("utf-8"))
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

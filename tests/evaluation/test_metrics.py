@@ -193,7 +193,7 @@ class TestOneEntryAndOneFunction:
         against = replace(toy, needs=(RETRAIN,))
         METRICS.own[toy.name] = against
         checks = {check.name: check for check in _compare(result["a"], again, {"original": 1}, 1e-6)}
-        assert checks["a: confidence"].holds is None and "needs --retrain_model" in checks["a: confidence"].detail
+        assert checks["a: confidence"].holds is None and "needs retrain_model" in checks["a: confidence"].detail
 
     def test_a_round_is_chosen_by_it(self, toy, tmp_path):
         given = {"metric_for_best_model": "eval_confidence", "early_stopping_patience": 1, "use_cpu": True}
