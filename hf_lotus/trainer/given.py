@@ -43,12 +43,12 @@ class Given:
     @property
     def forget(self) -> Dataset:
         """The forget set, which is always there."""
-        return _required(self.splits, "forget")
+        return required(self.splits, "forget")
 
     @property
     def retain(self) -> Dataset:
         """The retain set, which is always there."""
-        return _required(self.splits, "retain")
+        return required(self.splits, "retain")
 
     @property
     def settled_data_seed(self) -> int:
@@ -94,8 +94,8 @@ def check_given(
     args = copy.copy(args) if args is not None else UnlearningArguments("unlearned")
     config, columns = getattr(model, "config", None), {"image_column": image_column, "label_column": label_column}
     splits, class_wise = ready_splits(sets, config, processing_class, **columns)
-    num_labels, retained = getattr(config, "num_labels", None), num_samples(_required(splits, "retain"))
-    classes = tuple(read_dataset_labels(_required(splits, "forget")).unique().tolist())
+    num_labels, retained = getattr(config, "num_labels", None), num_samples(required(splits, "retain"))
+    classes = tuple(read_dataset_labels(required(splits, "forget")).unique().tolist())
     task = Task(model, class_wise, num_labels, classes, retained)
     args.settle(method.default_arguments(task))
     args.data_seed = args.seed if args.data_seed is None else args.data_seed
@@ -105,7 +105,8 @@ def check_given(
     return Given(method, args, splits, task, {**columns, "num_labels": num_labels}, stopping)
 
 
-def _required(splits: Mapping[str, Dataset | None], name: str) -> Dataset:
+def required(splits: Mapping[str, Dataset | None], name: str) -> Dataset:
+    """A set that no run is without: "forget" or "retain"."""
     dataset = splits[name]
     assert dataset is not None
     return dataset

@@ -16,6 +16,7 @@ from hf_lotus.data.prepared import gives_batches, num_samples
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.functional.tensors import equal_weights
 from hf_lotus.methods import Task
+from hf_lotus.trainer.given import required
 from hf_lotus.trainer.round_data import RoundDataset
 from hf_lotus.utils.seeds import ORDER, derived_seed
 
@@ -97,7 +98,7 @@ class TrainerRun:
     def batches(self, *splits: str) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """This rank's share of the batches of the splits, shuffled together once: (model inputs, labels)."""
         trainer = self._trainer
-        sides = {"forget": trainer.given.forget, "retain": trainer.given.retain}
+        sides = {name: required(trainer.splits, name) for name in ("forget", "retain")}
         rows = {name: torch.arange(num_samples(side)) for name, side in sides.items()}
         dataset = RoundDataset(sides["forget"], sides["retain"], rows["forget"], rows["retain"])
         starts = {"forget": 0, "retain": dataset.num_forget}
