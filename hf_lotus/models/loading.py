@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
 import torch
 from torch import nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
-from transformers.utils import is_torchvision_available
+from transformers.utils.import_utils import is_torchvision_available
 
 import hf_lotus.models.cifar_resnet  # noqa: F401 - registers a model
 
@@ -26,20 +25,20 @@ class ModelArguments:
     )
 
 
-def load_model(name: str | Path, revision: str | None = None) -> PreTrainedModel:
+def load_model(name: str, revision: str | None = None) -> PreTrainedModel:
     """An image classifier from the Hub or a folder: float32, weights from safetensors alone, no code from there."""
     return AutoModelForImageClassification.from_pretrained(
         name, revision=revision, use_safetensors=True, dtype=torch.float32
     )
 
 
-def load_processor(name: str | Path, revision: str | None = None) -> object:
+def on_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
+    """The model, moved to a device: `model.to(device)`, which transformers wraps so that a type checker loses it."""
+    module: nn.Module = model
+    return cast(PreTrainedModel, module.to(device))
+
+
+def load_processor(name: str, revision: str | None = None) -> object:
     """The image processor of a model, in the variant that the installed libraries can run."""
     backend = "torchvision" if is_torchvision_available() else "pil"
     return AutoImageProcessor.from_pretrained(name, revision=revision, backend=backend)
-
-
-def on_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
-    """The model itself, moved to a device."""
-    cast(nn.Module, model).to(device)  # the type of transformers' own `to` has lost its `self` in a decorator
-    return model

@@ -206,6 +206,7 @@ class Publisher(TrainerCallback):
     def _forget_set(self) -> ForgetSetRecord:
         """What the forget set alone can tell: not by what it was chosen, nor from which revision."""
         ready = self._trainer.splits["forget"]
+        assert ready is not None
         samples, labels = getattr(ready, "images", ready), read_dataset_labels(ready).numpy()
         config = getattr(self._trainer.run.student, "config", None)
         what = {"class_names": getattr(config, "id2label", None), "dataset": dataset_source(samples)}
