@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -26,7 +25,7 @@ class ModelArguments:
     )
 
 
-def load_model(name: str | Path, revision: str | None = None) -> PreTrainedModel:
+def load_model(name: str, revision: str | None = None) -> PreTrainedModel:
     """An image classifier from the Hub or a folder: float32, weights from safetensors alone, no code from there."""
     return AutoModelForImageClassification.from_pretrained(
         name, revision=revision, use_safetensors=True, dtype=torch.float32

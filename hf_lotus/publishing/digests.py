@@ -7,10 +7,10 @@ import hmac
 import json
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from hf_lotus.data.columns import LABEL_NAMES, find_image_column
 from hf_lotus.data.duplicates import content_digests
+from hf_lotus.data.sized import sized
 from hf_lotus.publishing.merkle import tree_levels
 from hf_lotus.utils.files import write_private
 
@@ -174,7 +175,7 @@ def sample_contents(samples: torch.utils.data.Dataset, image_column: str | None 
         samples = samples.with_format(None)
         if find_image_column(samples, image_column) is not None:
             return "pixels", content_digests(samples, image_column, by="pixels", size=32)
-    size = len(cast(Sized, samples))  # torch's base class does not promise what a map-style data set has
+    size = len(sized(samples))
     contents = np.empty(size, dtype="V32")
     if _values(samples[0]) != _values(samples[0]):
         raise ValueError("The samples change whenever they are read (random augmentation?), so no digest tells them.")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from datasets import Dataset
@@ -13,6 +12,7 @@ from datasets import Dataset
 from hf_lotus.data.columns import read_labels
 from hf_lotus.data.loading import DatasetArguments, LoadedData, load_splits
 from hf_lotus.data.prepared import ready_splits
+from hf_lotus.data.sized import sized
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RETRAIN
@@ -66,7 +66,7 @@ def find_forget_rows(folder: Path, record: ForgetSetRecord, salt: Salt | None, a
         return ForgetRetainSplit(train, rows)
 
     try:
-        data = load_splits(arguments, load_model(folder).config.num_labels, select)
+        data = load_splits(arguments, load_model(str(folder)).config.num_labels, select)
     except _Missing as missing:
         return Found(Check(name, False, str(missing)), None)
     return Found(Check(name, True, f"{record.rows} of {len(data.split.dataset)}"), data)
@@ -100,12 +100,12 @@ def measure_again(
         yield Check("the figures, measured again", None, "the record has none")
         return
     assert record.results is not None
-    model = on_device(load_model(folder), device)
+    model = on_device(load_model(str(folder)), device)
     given = {role: load_model(name, revision) for role, (name, revision) in models.items() if name is not None}
     loaded = {role: on_device(other, device) for role, other in given.items()}
     columns = {"image_column": arguments.image_column, "label_column": arguments.label_column}
-    splits, class_wise = ready_splits(data.sets, model.config, load_processor(folder), **columns)
-    sizes = {name: len(cast(Sized, split)) for name, split in splits.items() if split is not None}
+    splits, class_wise = ready_splits(data.sets, model.config, load_processor(str(folder)), **columns)
+    sizes = {name: len(sized(split)) for name, split in splits.items() if split is not None}
     expected = dict(record.results["samples"])
     yield Check("the sets are as large as recorded", sizes == expected, _differences(sizes, expected))
     evaluator = Evaluator(
