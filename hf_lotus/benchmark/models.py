@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel, ViTImageProcessorPil
 
@@ -18,7 +20,7 @@ def initial_model(recipe: Recipe, names: list[str], seed: int) -> PreTrainedMode
         seed: seed of the random weights.
     """
     numbers = dict(enumerate(names))
-    labels = {"id2label": numbers, "label2id": {name: number for number, name in numbers.items()}}
+    labels: dict[str, Any] = {"id2label": numbers, "label2id": {name: number for number, name in numbers.items()}}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if "config" in recipe.model:

@@ -102,10 +102,9 @@ def read_dataset_labels(dataset: Any) -> Tensor:
         labels = torch.as_tensor(labels)
     except (TypeError, ValueError) as error:
         raise ValueError(f"Labels must be one integer a sample, got others: {error}.") from error
-    if len(labels) != len(sized(dataset)):
-        raise ValueError(
-            f"The data set has {len(sized(dataset))} samples and {len(labels)} labels; give one for each."
-        )
+    size = len(sized(dataset))
+    if len(labels) != size:
+        raise ValueError(f"The data set has {size} samples and {len(labels)} labels; give one for each.")
     if labels.ndim != 1 or labels.is_floating_point():
         raise ValueError(f"Labels must be one integer a sample, got {labels.dtype} of shape {tuple(labels.shape)}.")
     return labels.long()
