@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedModel, ViTImageProcessorPil
+from transformers import (
+    AutoConfig,
+    AutoModelForImageClassification,
+    BaseImageProcessor,
+    PreTrainedModel,
+    ViTImageProcessorPil,
+)
 
 from hf_lotus.benchmark.recipe import Recipe
 from hf_lotus.models.loading import load_model, load_processor
@@ -37,7 +43,7 @@ def initial_model(recipe: Recipe, names: list[str], seed: int) -> PreTrainedMode
         )
 
 
-def image_processor(recipe: Recipe) -> object:
+def image_processor(recipe: Recipe) -> BaseImageProcessor:
     """The image processor that the recipe describes, or that of the model it names."""
     model = recipe.model
     if "image_size" not in model:

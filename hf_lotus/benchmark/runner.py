@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedModel
+from transformers import BaseImageProcessor, PreTrainedModel
 
 from hf_lotus.benchmark.comparison import Comparison, Contender
 from hf_lotus.benchmark.contenders import progress_line, read_entry
@@ -122,7 +122,7 @@ class Benchmark:
         return result
 
     def _models(
-        self, data: LoadedData, processor: object, seed: int, columns: Mapping[str, str | None]
+        self, data: LoadedData, processor: BaseImageProcessor, seed: int, columns: Mapping[str, str | None]
     ) -> tuple[TrainedModel, TrainedModel | None]:
         """The original and, where there is one, the retrained model of a seed."""
         names = class_names(data.split.dataset, columns["label_column"])
@@ -166,7 +166,7 @@ class Benchmark:
         task = Task(model, self.recipe.is_class_wise, model.config.num_labels)
         capped = {}
         for name, contender in contenders.items():
-            settled = {**contender.method.default_arguments(task), **contender.arguments}
+            settled: dict[str, Any] = {**contender.method.default_arguments(task), **contender.arguments}
             rounds = min(float(settled.get("num_train_epochs", _ROUNDS)), float(limit))
             capped[name] = replace(contender, arguments={**contender.arguments, "num_train_epochs": rounds})
         return capped

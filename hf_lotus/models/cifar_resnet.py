@@ -47,7 +47,7 @@ class CifarResNetForImageClassification(ResNetForImageClassification):
             config.num_channels, config.embedding_size, kernel_size=3, stride=1, activation=config.hidden_act
         )
         if not config.stem_pooling:
-            stem.pooler = nn.Identity()  # type: ignore[assignment]  # declared as what transformers puts there
+            stem.pooler = nn.Identity()
         self.post_init()  # for the new convolution: the rest keeps what it has
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import nn
-from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
+from transformers import AutoImageProcessor, AutoModelForImageClassification, BaseImageProcessor, PreTrainedModel
 from transformers.utils.import_utils import is_torchvision_available
 
 import hf_lotus.models.cifar_resnet  # noqa: F401 - registers a model
@@ -38,7 +39,7 @@ def on_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedM
     return cast(PreTrainedModel, module.to(device))
 
 
-def load_processor(name: str | Path, revision: str | None = None) -> object:
+def load_processor(name: str | Path, revision: str | None = None) -> BaseImageProcessor:
     """The image processor of a model, in the variant that the installed libraries can run."""
     backend = "torchvision" if is_torchvision_available() else "pil"
     return AutoImageProcessor.from_pretrained(name, revision=revision, backend=backend)

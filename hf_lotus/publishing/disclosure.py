@@ -129,7 +129,7 @@ def rounded_result(result: UnlearningResult, samples: Mapping[str, int]) -> Unle
                 found[name] = round(float(value), decimals) + 0.0  # no −0.0
         return found
 
-    models = tuple(ModelResult(**rounded(asdict(model))) for model in result.models)
+    models = tuple(ModelResult(model.name, values=rounded(model.values)) for model in result.models)
     return replace(result, models=models, controls=Controls(**rounded(asdict(result.controls))))
 
 
@@ -243,5 +243,5 @@ def publishable(
     result = record.result
     if record.results is None or result is None:
         return record
-    values = asdict(rounded_result(result, {**record.results["samples"], "forget": record.rows}))
+    values = rounded_result(result, {**record.results["samples"], "forget": record.rows}).to_dict()
     return replace(record, results={**record.results, **{key: values[key] for key in ("models", "controls")}})

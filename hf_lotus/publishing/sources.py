@@ -11,7 +11,7 @@ import yaml
 from datasets import Dataset
 from huggingface_hub import ModelCard, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, and not in an __all__
+from huggingface_hub.utils import validate_repo_id
 
 # What the Hub's client raises where there was no reply at all: the common ancestor of its own errors in its library.
 HTTP_ERROR = cast(type[Exception], next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError"))

@@ -233,8 +233,9 @@ class Service:
                 # Every row with the same picture and class: forgetting one of two that are alike would be in vain.
                 self.found.rows[name] = np.flatnonzero(np.isin(digests, asked["samples"]))
         record = _record_of(self.queue.latest())
-        assert record is None or record.digests is not None
-        forgotten = record.digests["samples"] if record else []
+        found = record and record.digests
+        assert record is None or found is not None  # the queue's own records have them
+        forgotten = found["samples"] if found else []
         self.found.forgotten = np.flatnonzero(np.isin(digests, forgotten))
         for name, request in self.request_run.plan["requests"].items():
             gone = set(request["samples"]).difference(digests.tolist(), forgotten)
@@ -279,7 +280,7 @@ class Service:
             recorded = RecordArguments(str(self.queue.salt_path), record_classes=self.record_classes)
             base = model_source(self.model.model_name_or_path, self.model.model_revision)
             where, num_labels = arguments.output_dir, original.config.num_labels
-            assert where is not None
+            assert where is not None and num_labels is not None
             record = record_split(
                 data.split, self.data, recorded, where, num_labels, base_model=base, requests=requests
             )

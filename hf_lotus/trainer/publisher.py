@@ -163,7 +163,7 @@ class Publisher(TrainerCallback):
             return
         with trainer.stopwatch.paused():
             trainer.callback_handler.on_push_begin(args, state, control)
-            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            folder = Path(trainer.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
             record = self.write_record(folder, IN_PROGRESS)
             assert trainer.hub_model_id is not None
             name = trainer.hub_model_id.split("/")[-1]

@@ -54,7 +54,7 @@ class RoundTrainer(Trainer):
     args: UnlearningArguments
     model: nn.Module
     train_dataset: RoundDataset
-    hub_model_id: str | None
+    hub_model_id: str | None  # type: ignore[assignment]  # declared by what it is set to first
 
     def __init__(self, model: nn.Module, given: Given, **options: Any):
         self.given = given
@@ -104,6 +104,7 @@ class RoundTrainer(Trainer):
     def set_initial_training_values(self, args: TrainingArguments, dataloader: DataLoader) -> tuple:
         """As in `Trainer`, for rounds that may differ in their number of steps."""
         values = list(super().set_initial_training_values(args, dataloader))
+        assert args.num_train_epochs is not None and args.max_steps is not None
         if args.max_steps > 0:
             values[0] = self._num_rounds(args.max_steps)
             return tuple(values)
@@ -158,8 +159,8 @@ class RoundTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         """A loader for a data set of the user's: raw images are made ready first."""
-        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        dataset = cast(Dataset, ready(dataset, self.processing_class, **self.given.columns))
+        given = cast(Dataset, self.eval_dataset if eval_dataset is None else eval_dataset)
+        dataset = ready(given, self.processing_class, **self.given.columns)
         self._evaluated = dataset
         return self.accelerator.prepare(self._loader(dataset, batch_size=self.args.eval_batch_size))
 

@@ -87,7 +87,8 @@ class FrozenTeacher:
             accelerator: of the run.
             **options: passed to `predict`.
         """
-        num_labels = cast(PretrainedConfig, self.model.config).num_labels  # it tells them: see `may_keep_logits`
+        num_labels = cast(PretrainedConfig, self.model.config).num_labels
+        assert num_labels is not None  # it tells them: see `may_keep_logits`
         files: dict[str, KeptLogits] = {}
         self._kept = None
         for side in SIDES:
