@@ -108,8 +108,8 @@ class RoundTrainer(Trainer):
         if args.max_steps > 0:
             values[0] = self._num_rounds(args.max_steps)
             return tuple(values)
-        whole = int(args.num_train_epochs)
-        last = math.ceil((args.num_train_epochs - whole) * self.sampler.steps(whole)) if values[0] > whole else 0
+        rounds, whole = math.ceil(args.num_train_epochs), int(args.num_train_epochs)
+        last = math.ceil((args.num_train_epochs - whole) * self.sampler.steps(whole)) if rounds > whole else 0
         values[-1] = self.sampler.first_step(whole) + last
         return tuple(values)
 
