@@ -66,6 +66,7 @@ class RoundTrainer(Trainer):
             ranks=args.world_size,
             rank=args.process_index,
             drop_last=args.dataloader_drop_last,
+            at_least=2 if self.task.is_batch_norm_model else 1,
         )
         # The batches are this rank's already: nothing is left to divide.
         return prepare_data_loader(
