@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from accelerate.utils import broadcast_object_list
-from torch import nn
+from safetensors.torch import load, save
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
@@ -26,6 +27,8 @@ logger = logging.get_logger(__name__)
 
 # Beside a checkpoint's weights: the run that it is of, and the seconds of unlearning until then.
 MARK = "unlearning_run.json"
+# The tensors of the last decision about a round, where it has any.
+ROUND_STATE = "round_state.safetensors"
 
 
 class Checkpointing(Trainer):
@@ -35,6 +38,7 @@ class Checkpointing(Trainer):
         method: the unlearning method.
         splits: name → data set made ready, or None.
         teacher: the model as it was before the run.
+        round_state: the tensors of the last decision about a round (`Round.state`).
     """
 
     method: UnlearningMethod
@@ -44,6 +48,7 @@ class Checkpointing(Trainer):
     _began = 0.0
     _seconds_before = 0.0
     _identity: dict[str, object] | None = None
+    round_state: dict[str, Tensor] = {}  # noqa: RUF012 - replaced, never changed
 
     @property
     def seconds_so_far(self) -> float:
@@ -140,7 +145,10 @@ class Checkpointing(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         # First, as older checkpoints may be deleted right after the last file is written.
-        self.mark(os.path.join(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"))
+        folder = os.path.join(self._get_output_dir(trial), f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        self.mark(folder)
+        if self.is_world_process_zero():
+            write_round_state(folder, self.round_state)
         super()._save_checkpoint(model, trial)
 
     def _save_rng_state(self, output_dir: str) -> None:
@@ -207,6 +215,21 @@ def read_mark(folder: str | os.PathLike) -> dict[str, object] | None:
         return {**mark, "run": dict(mark["run"]), "seconds": float(mark["seconds"])}
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def write_round_state(folder: str | os.PathLike, state: Mapping[str, Tensor]) -> None:
+    """Write the tensors of a decision about a round beside a checkpoint's weights; no file where it has none."""
+    path = Path(folder) / ROUND_STATE
+    if state:
+        write_whole(path, save({name: value.contiguous() for name, value in state.items()}))
+    else:
+        path.unlink(missing_ok=True)  # of another run, in whose folder this one writes
+
+
+def read_round_state(folder: str | os.PathLike) -> dict[str, Tensor]:
+    """What `write_round_state` wrote into a folder, to the bit; empty where the decision had no tensors."""
+    path = Path(folder) / ROUND_STATE
+    return load(path.read_bytes()) if path.is_file() else {}
 
 
 def last_whole_checkpoint(folder: str | os.PathLike) -> str | None:

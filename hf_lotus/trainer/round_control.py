@@ -10,6 +10,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_lotus.methods import Round
 from hf_lotus.methods.rounds import Pass
+from hf_lotus.trainer.checkpoints import read_round_state
 
 if TYPE_CHECKING:
     from hf_lotus.trainer.trainer import UnlearningTrainer
@@ -53,6 +54,7 @@ class RoundControl(TrainerCallback):
 
     def decide_first(self) -> bool:
         """Decide the first round; return whether the run stops before it."""
+        self.trainer.round_state = {}
         self._decide(0)
         if self.current.stop:
             self._log(0)
@@ -63,7 +65,7 @@ class RoundControl(TrainerCallback):
 
         If it had, its log is taken over, so that it can be told.
         """
-        self.current = None
+        self.current, self.trainer.round_state = None, read_round_state(checkpoint)
         path = os.path.join(checkpoint, TRAINER_STATE_NAME)
         state = TrainerState.load_from_json(path) if os.path.isfile(path) else TrainerState()
         rounds = [entry for entry in state.log_history if "round" in entry]
@@ -116,7 +118,7 @@ class RoundControl(TrainerCallback):
         logged = next((entry for entry in self.trainer.state.log_history if entry.get("round") == index), None)
         if logged is not None:
             values = {name: value for name, value in logged.items() if name not in _LOGGED_BESIDE}
-            self.current = Round(values, bool(logged["stop"]))
+            self.current = Round(values, bool(logged["stop"]), self.trainer.round_state)
             return
         if self.current is None:
             self._decide(index)
@@ -124,6 +126,7 @@ class RoundControl(TrainerCallback):
 
     def _decide(self, index: int) -> None:
         self.current = self.trainer.method.begin_round(self.trainer.run, index)
+        self.trainer.round_state = dict(self.current.state)
         taken = sorted(self.current.values.keys() & set(_LOGGED_BESIDE))
         if taken:
             raise ValueError(

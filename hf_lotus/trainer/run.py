@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from hf_lotus.data.batches import model_inputs
+from hf_lotus.data.batches import model_inputs, read_dataset_labels
 from hf_lotus.data.images import ReadyImages
 from hf_lotus.data.prepared import gives_batches
-from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.evaluation.predictions import Predictions, predict
 from hf_lotus.functional.tensors import equal_weights
 from hf_lotus.methods import Task
-from hf_lotus.trainer.round_data import RoundDataset
+from hf_lotus.trainer.round_data import RoundDataset, SplitRows
 from hf_lotus.utils.seeds import ORDER, derived_seed
 
 if TYPE_CHECKING:
@@ -77,9 +77,33 @@ class TrainerRun:
             return predictions(split).accuracy
         return predictions(split).accuracy_weighted(predictions(like).labels)
 
-    def teacher_predictions(self, split: str) -> Predictions:
-        """The teacher's predictions on a split over all ranks, in the split's order; made once and kept."""
-        return self._trainer.evaluator.original_predictions(split)
+    def teacher_predictions(self, split: str, rows: Sequence[int] | None = None) -> Predictions:
+        """The teacher's predictions over all ranks: on a whole split, made once and kept; or on some of its rows."""
+        if rows is None:
+            return self._trainer.evaluator.original_predictions(split)
+        samples = SplitRows(self._trainer.splits[split], rows)
+        options = self._trainer.evaluator.options
+        return predict(self.teacher, samples, description=f"original on {split}", **options)
+
+    def student_predictions(self, split: str) -> Predictions:
+        """The student's predictions on a split over all ranks, in the split's order."""
+        if equal_weights(self.student, self.teacher):
+            return self.teacher_predictions(split)  # before the first round, and without a pass of its own
+        return self._trainer.evaluator.predict(self.student, split, "student")
+
+    def labels(self, split: str) -> Tensor:
+        """The true class of every sample of a split, shape (samples,)."""
+        return read_dataset_labels(self._trainer.splits[split])
+
+    @property
+    def round_state(self) -> Mapping[str, Tensor]:
+        """The tensors of the last decision."""
+        return self._trainer.round_state
+
+    @property
+    def prepared(self) -> object:
+        """What the method prepared."""
+        return self._trainer._state
 
     def example(self, split: str) -> dict[str, Tensor]:
         """The model inputs of the first batch of a split, the same on every rank."""

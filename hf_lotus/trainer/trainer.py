@@ -53,6 +53,7 @@ from hf_lotus.trainer.round_data import RoundDataset, draw_per_class, draw_subse
 from hf_lotus.trainer.round_trainer import RoundTrainer
 from hf_lotus.trainer.run import TrainerRun
 from hf_lotus.trainer.sharding import ShardedTraining
+from hf_lotus.trainer.sides import forward_by_side
 from hf_lotus.trainer.stopping import stopping_callbacks
 from hf_lotus.trainer.teacher import SIDES, FrozenTeacher, may_keep_logits
 from hf_lotus.trainer.weight_mask import WeightMask
@@ -129,8 +130,8 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
         self.splits, self.class_wise = ready_splits(given, config, processing_class, **self._columns)
         self._columns["num_labels"] = getattr(config, "num_labels", None)
         classes = tuple(read_dataset_labels(self.splits["forget"]).unique().tolist())
-        num_retain = len(self.splits["retain"])
-        self.task = Task(model, self.class_wise, self._columns["num_labels"], classes, num_retain)
+        sizes = {"num_retain": len(self.splits["retain"]), "num_forget": len(self.splits["forget"])}
+        self.task = Task(model, self.class_wise, self._columns["num_labels"], classes, **sizes)
         args.settle(self.method.default_arguments(self.task))
         if self.method.needs_unseen and not self.class_wise:
             require_unseen(self.splits["unseen"], type(self.method).__name__)
@@ -281,10 +282,14 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
             round_index=self._rounds.index,
             round_values=self._rounds.current.values,
             state=self._state,
+            round_state=self._rounds.current.state,
             generator=self._noise,
         )
         batch = self.method.transform(given, self.run.student)
-        outputs = model(**batch.inputs)
+        if self._rounds.current_pass.separate_forward:
+            outputs = forward_by_side(model, batch.inputs, batch.is_forget)
+        else:
+            outputs = model(**batch.inputs)
         teacher_logits = None
         if self.method.needs_teacher:
             teacher_logits = self._teacher.logits(given.inputs, given.positions, self.accelerator.autocast())

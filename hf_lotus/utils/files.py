@@ -52,12 +52,12 @@ def sync(path: str | Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: str | Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
+def write_whole(path: str | Path, text: str | bytes) -> None:
+    """Write a file of text or bytes that appears whole or not at all."""
     path = Path(path)
     unfinished = path.with_name(path.name + ".part")
     try:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_bytes(text) if isinstance(text, bytes) else unfinished.write_text(text, encoding="utf-8")
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -41,11 +41,12 @@ EVERY_METHOD: dict[str, GradientMethod] = {
     "salun of lotus": SalUn(LoTUS(stop_margin=2.0), saliency=0.2),
     "lotus": LoTUS(stop_margin=2.0),
     "margin_matching": MarginMatching(),
+    "margin_matching of the student": MarginMatching(unseen_margins="mean", forget_share=0.5, pool_below=5),
     "salun of margin matching": SalUn(MarginMatching(), saliency=0.2),
     "retrain": Retrain(),
 }
 # They draw noise for each batch, on each rank its own: equal samples do not give equal steps.
-NOISY = {"lotus", "salun of lotus", "margin_matching", "salun of margin matching", "unsir of samples"}
+NOISY = {"lotus", "salun of lotus", "unsir of samples"}
 
 
 kept_scans = functools.cache(scans)
