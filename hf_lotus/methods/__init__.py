@@ -16,11 +16,13 @@ from hf_lotus.methods.salun import SalUn
 from hf_lotus.methods.scrub import SCRUB
 from hf_lotus.methods.ssd import SSD
 from hf_lotus.methods.unsir import UNSIR
+from hf_lotus.methods.warm_restart import WarmRestart
 
 # The names that the command line and recipes use.
 METHODS: dict[str, type[UnlearningMethod]] = {
     "lotus": LoTUS,
     "margin_matching": MarginMatching,
+    "warm_restart": WarmRestart,
     "finetune": Finetune,
     "neggrad_plus": NegGradPlus,
     "random_labels": RandomLabels,
@@ -65,6 +67,7 @@ __all__ = [
     "SalUn",
     "Task",
     "UnlearningMethod",
+    "WarmRestart",
     "WeightEdit",
     "describe",
     "name_of",

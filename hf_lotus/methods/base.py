@@ -63,7 +63,8 @@ class Run(Protocol):
     Attributes:
         task: what is unlearned.
         student: the model being unlearned.
-        teacher: the frozen original model.
+        teacher: the frozen original model, or the student as it was when it last became the teacher.
+        teacher_is_renewed: whether it did.
         class_wise: whether whole classes are forgotten.
         seed: seed of the run.
         num_forget: forget samples of a round; their positions are the first.
@@ -76,6 +77,7 @@ class Run(Protocol):
     task: Task
     student: nn.Module
     teacher: nn.Module
+    teacher_is_renewed: bool
     class_wise: bool
     seed: int
     num_forget: int
@@ -234,6 +236,24 @@ class GradientMethod(UnlearningMethod):
     def learning_rate_scale(self, task: Task, index: int) -> float:
         """Factor on the learning rate in round `index`."""
         return 1.0
+
+    def learning_rate_within(self, task: Task, index: int, share: float, rounds: float) -> float:
+        """Factor on the learning rate after the `share` of round `index` (0 to 1), of so many `rounds` in all.
+
+        By default that of the round. It multiplies the schedule of the training arguments, step by step.
+        """
+        return self.learning_rate_scale(task, index)
+
+    def renews_teacher(self, task: Task, index: int) -> bool:
+        """Whether the student, as it is before round `index`, becomes the teacher from then on.
+
+        `prepare` is then called again, before the round is decided.
+        """
+        return False
+
+    def may_end_with(self, task: Task, index: int) -> bool:
+        """Whether the run may end with the weights of round `index`: where not, it is not measured to be chosen."""
+        return True
 
     def transform(self, batch: Batch, student: nn.Module) -> Batch:
         """Replace what the student is shown; by default nothing. The teacher's logits are those of the batch given."""

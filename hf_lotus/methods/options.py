@@ -1,4 +1,4 @@
-"""A method's fields as flags; those of a method within it (SalUn's) stand beside its own."""
+"""A method's fields as flags; those of a method within it (SalUn's, a warm restart's) stand beside its own."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class MethodFlags:
             # The default's own settings are kept where it is named.
             self.inner = default if inner is None or METHODS[inner] is type(default) else METHODS[inner]()
         elif inner is not None:
-            raise ValueError(f"{name} has no method within it; --{INNER} is for salun.")
+            raise ValueError(f"{name} has no method within it; --{INNER} is for salun and warm_restart.")
         self.own = {f.name: f for f in fields(self.kind) if f.name != INNER}
         self.within = {f.name: f for f in fields(self.inner)} if self.inner is not None else {}
         self.dataclass = self._dataclass()

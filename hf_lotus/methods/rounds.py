@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hf_lotus.data.images import Augmentation
+
 
 @dataclass(frozen=True)
 class Streams:
@@ -48,6 +50,8 @@ class Pass:
         forget_share: each batch has this share of forget samples, whatever the sizes of the sides; both start over
             when they run out.
         samples: of such a balanced pass, after how many samples it ends.
+        needs_teacher: whether the pass needs the teacher's logits, where the method does.
+        augmentation: how its training images are augmented; None for the run's own way.
         name: what the log calls the pass, where a round has several.
     """
 
@@ -58,6 +62,8 @@ class Pass:
     separate_forward: bool = False
     forget_share: float | None = None
     samples: int | None = None
+    needs_teacher: bool = True
+    augmentation: Augmentation | None = None
     name: str = ""
 
     def __post_init__(self):

@@ -98,6 +98,18 @@ class SalUn(GradientMethod):
         """The inner method's factor."""
         return self.inner.learning_rate_scale(task, index)
 
+    def learning_rate_within(self, task: Task, index: int, share: float, rounds: float) -> float:
+        """The inner method's factor."""
+        return self.inner.learning_rate_within(task, index, share, rounds)
+
+    def renews_teacher(self, task: Task, index: int) -> bool:
+        """As the inner method."""
+        return self.inner.renews_teacher(task, index)
+
+    def may_end_with(self, task: Task, index: int) -> bool:
+        """As the inner method."""
+        return self.inner.may_end_with(task, index)
+
     def transform(self, batch: Batch, student: nn.Module) -> Batch:
         """What the inner method shows the student."""
         return self.inner.transform(batch, student)

@@ -168,6 +168,11 @@ class Checkpointing(Trainer):
         Raises:
             ValueError: if the folder holds other weights.
         """
+        self.require_marked(folder, **more)
+        self._load_from_checkpoint(folder)
+
+    def require_marked(self, folder: str, **more: object) -> None:
+        """Raise `ValueError` unless `mark` was called for a folder with the same words by this run."""
         mark = read_mark(folder) or {"run": None}
         other = self._identity is not None and mark["run"] != self._identity
         if other or any(mark.get(name) != value for name, value in more.items()):
@@ -176,7 +181,6 @@ class Checkpointing(Trainer):
                 f"{folder!r} no longer holds the weights that this run kept there ({told}): another run, or a later "
                 "part of this one, wrote there since. Begin anew, in an output_dir of its own."
             )
-        self._load_from_checkpoint(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if not self._load_pretrained(resume_from_checkpoint):

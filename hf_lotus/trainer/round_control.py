@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_lotus.methods import Round
@@ -70,6 +70,10 @@ class RoundControl(TrainerCallback):
         state = TrainerState.load_from_json(path) if os.path.isfile(path) else TrainerState()
         rounds = [entry for entry in state.log_history if "round" in entry]
         stopped = bool(rounds and rounds[-1]["stop"])
+        decided = max((entry["round"] for entry in rounds), default=-1)
+        renewed = [index for index in range(decided + 1) if self._renews(index)]
+        if renewed:
+            self.trainer.renew_teacher(renewed[-1], from_folder=True)
         if stopped:
             self.trainer.state = state
         return stopped
@@ -96,15 +100,21 @@ class RoundControl(TrainerCallback):
         if self.trainer.weight_mask is not None:
             self.trainer.weight_mask.restore()
 
+    def _measure_only_what_may_be_the_end(self, control: TrainerControl) -> None:
+        if not self.trainer.method.may_end_with(self.trainer.task, self.index):
+            control.should_evaluate = False
+
     def on_step_end(self, args, state, control, **kwargs) -> None:
         """Log the loss of each pass on its own, where a round has several."""
         self.last_pass, is_last = self._pass_at(state.global_step - 1)
         if is_last and self.last_pass.name and args.logging_strategy != "no":
             control.should_log = True
+        self._measure_only_what_may_be_the_end(control)
 
     def on_epoch_end(self, args, state, control, **kwargs) -> None:
         """Keep the best round where the method rewinds; decide the next round, if there is one."""
         index = round(state.epoch)
+        self._measure_only_what_may_be_the_end(control)
         # Logging clears the flag that has the round's loss logged next.
         should_log = control.should_log
         self._keep_best()
@@ -124,7 +134,12 @@ class RoundControl(TrainerCallback):
             self._decide(index)
         self._log(index)
 
+    def _renews(self, index: int) -> bool:
+        return self.trainer.method.renews_teacher(self.trainer.task, index)
+
     def _decide(self, index: int) -> None:
+        if self._renews(index):
+            self.trainer.renew_teacher(index)
         self.current = self.trainer.method.begin_round(self.trainer.run, index)
         self.trainer.round_state = dict(self.current.state)
         taken = sorted(self.current.values.keys() & set(_LOGGED_BESIDE))
@@ -151,6 +166,8 @@ class RoundControl(TrainerCallback):
         ended = self.trainer.state.epoch or 0
         index = round(ended) - 1
         if index < 0 or index + 1 != ended or index in self._distances():
+            return
+        if not self.trainer.method.may_end_with(self.trainer.task, index):
             return
         distance = self.trainer.method.round_distance(self.trainer.run)
         if distance is None:

@@ -108,12 +108,19 @@ class RoundTrainer(Trainer):
         super()._run_epoch(epoch=epoch, **kwargs)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
-        """As in `Trainer`, times the method's factor for each round."""
+        """As in `Trainer`, times the method's factor at each step."""
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         last = self._num_rounds(num_training_steps)
-        scales = [self.method.learning_rate_scale(self.task, index) for index in range(last + 1)]
-        if any(scale != 1.0 for scale in scales):
-            scale_by_round(scheduler, lambda step: scales[self.sampler.locate(step, last)])
+        rounds = float(last if self.args.max_steps > 0 else self.args.num_train_epochs)
+
+        def factor(step: int) -> float:
+            index = self.sampler.locate(step, last)
+            share = (step - self.sampler.first_step(index)) / self.sampler.steps(index)
+            return self.method.learning_rate_within(self.task, index, share, rounds)
+
+        places = [(index, share) for index in range(last + 1) for share in (0.0, 0.5)]
+        if any(self.method.learning_rate_within(self.task, *place, rounds) != 1.0 for place in places):
+            scale_by_round(scheduler, factor)
         return scheduler
 
     def _loader(self, dataset: Dataset, **options) -> DataLoader:
@@ -146,7 +153,8 @@ class RoundTrainer(Trainer):
         if training:
             self._seed_batch()
         if isinstance(images, ReadyImages):
-            inputs = images.finish(inputs, self._augmentation if training else None, self._noise)
+            augmentation = (self._rounds.current_pass.augmentation or self._augmentation) if training else None
+            inputs = images.finish(inputs, augmentation, self._noise)
         return inputs
 
     def _seed_batch(self) -> None:

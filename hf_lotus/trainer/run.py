@@ -39,6 +39,7 @@ class TrainerRun:
         self._trainer, self.task, self.class_wise, self.seed = trainer, task, task.class_wise, seed
         self._wrapped: nn.Module | None = None
         self._student: nn.Module | None = None
+        self._renewed_predictions: tuple[nn.Module | None, dict[str, Predictions]] = (None, {})
 
     @property
     def student(self) -> nn.Module:
@@ -50,8 +51,13 @@ class TrainerRun:
 
     @property
     def teacher(self) -> nn.Module:
-        """The frozen copy of the model as it was when the trainer was made."""
-        return self._trainer.teacher
+        """The frozen copy of the model as it was when the trainer was made, or when it last became the teacher."""
+        return self._trainer.current_teacher
+
+    @property
+    def teacher_is_renewed(self) -> bool:
+        """Whether the student became the teacher since."""
+        return self._trainer.current_teacher is not self._trainer.teacher
 
     @property
     def num_forget(self) -> int:
@@ -72,15 +78,22 @@ class TrainerRun:
 
     def teacher_accuracy(self, split: str, like: str | None = None) -> float:
         """Exact accuracy of the teacher on a split, measured once; each class weighted as in the split `like`."""
-        predictions = self._trainer.evaluator.original_predictions
+        predictions = self.teacher_predictions
         if like is None:
             return predictions(split).accuracy
         return predictions(split).accuracy_weighted(predictions(like).labels)
 
     def teacher_predictions(self, split: str, rows: Sequence[int] | None = None) -> Predictions:
         """The teacher's predictions over all ranks: on a whole split, made once and kept; or on some of its rows."""
-        if rows is None:
+        if rows is None and not self.teacher_is_renewed:
             return self._trainer.evaluator.original_predictions(split)
+        if rows is None:
+            if self._renewed_predictions[0] is not self.teacher:
+                self._renewed_predictions = self.teacher, {}
+            kept = self._renewed_predictions[1]
+            if split not in kept:
+                kept[split] = self._trainer.evaluator.predict(self.teacher, split, "teacher")
+            return kept[split]
         samples = SplitRows(self._trainer.splits[split], rows)
         options = self._trainer.evaluator.options
         return predict(self.teacher, samples, description=f"original on {split}", **options)

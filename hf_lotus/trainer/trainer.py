@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 
 import torch
+from accelerate.utils import broadcast
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, speed_metrics
-from transformers.utils import logging
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from hf_lotus.data.batches import (
     FORGET_FLAG,
@@ -44,6 +46,7 @@ from hf_lotus.methods import (
 )
 from hf_lotus.methods.rounds import Streams
 from hf_lotus.models.checks import check_models
+from hf_lotus.publishing.digests import weights_digest
 from hf_lotus.publishing.record import ForgetSetRecord
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import Checkpointing
@@ -59,6 +62,9 @@ from hf_lotus.trainer.teacher import SIDES, FrozenTeacher, may_keep_logits
 from hf_lotus.trainer.weight_mask import WeightMask
 
 logger = logging.get_logger(__name__)
+
+# Where the student is kept as it was when it became the teacher.
+RENEWED_TEACHER = "renewed_teacher"
 
 
 class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer):
@@ -192,6 +198,45 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
         """The frozen copy of the model as it was when the trainer was made."""
         return self._teacher.model
 
+    @property
+    def current_teacher(self) -> nn.Module:
+        """The model that the loss and the method's decisions are measured from: the teacher, or what renewed it."""
+        return self._teacher.current
+
+    def renew_teacher(self, index: int, from_folder: bool = False) -> None:
+        """Let the student, as it is before round `index`, be the teacher from then on; the method prepares anew.
+
+        Where checkpoints are saved, so is the new teacher, beside them: a run that is resumed later finds it there.
+
+        Args:
+            index: the round.
+            from_folder: take what was saved before this round, not the student as it is now.
+        """
+        folder = os.path.join(self.args.output_dir, RENEWED_TEACHER)
+        path = os.path.join(folder, SAFE_WEIGHTS_NAME)
+        if self.args.world_size > 1 and not from_folder:
+            broadcast(list(self.run.student.buffers()))  # each rank's BatchNorm has seen other samples
+        self._teacher.forget_logits(self.args.teacher_logits_dir is not None)
+        renewed = self._teacher.renew(self.run.student, self.args.device)
+        if from_folder:
+            self.require_marked(folder, before_round=index)
+            load_model(renewed, path, device=str(self.args.device))
+        elif self.args.save_strategy != "no" and self.is_world_process_zero():
+            self.mark(folder, before_round=index)
+            save_model(renewed, path)
+        self.accelerator.wait_for_everyone()
+        self._state = self.method.prepare(self.run)
+        self._keep_logits_if_asked()
+        self._teacher.leave()
+
+    def _keep_logits_if_asked(self) -> None:
+        """Have the teacher's logits kept from the first pass on that needs them."""
+        needs = self.method.needs_teacher and (
+            self.run.teacher_is_renewed or any(one.needs_teacher for one in self.method.passes(self.task, 0))
+        )
+        if needs and may_keep_logits(self.args, self.splits["retain"], self.task.num_labels):
+            self._keep_logits()
+
     # ---- training ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args, **kwargs) -> TrainOutput:
@@ -229,8 +274,8 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
             logger.warning("The method stops before any further step: its bound is reached. The weights are kept.")
             output = TrainOutput(self.state.global_step, 0.0, speed_metrics("train", time.time()))
         else:
-            if self.method.needs_teacher and may_keep_logits(self.args, self.splits["retain"], self.task.num_labels):
-                self._keep_logits()
+            if not self.run.teacher_is_renewed:
+                self._keep_logits_if_asked()
             mask = self.method.mask(self.run)
             if mask is not None:
                 self.weight_mask = WeightMask(self.run.student, mask, self.teacher)
@@ -249,12 +294,13 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
     def _keep_logits(self) -> None:
         """Have the teacher's logits on the round's samples computed once."""
         run, precision = self._identity, (self.args.bf16, self.args.fp16, self.args.device.type)
+        model = weights_digest(self.current_teacher) if self.run.teacher_is_renewed else run["model"]
         self._teacher.keep_logits(
             self.train_dataset,
             self.args.teacher_logits_dir or os.path.join(self.args.output_dir, "teacher_logits"),
-            {side: f"{run['model']} {run['sets'][side]} {precision}" for side in SIDES},
+            {side: f"{model} {run['sets'][side]} {precision}" for side in SIDES},
             self.args.teacher_logits_dtype,
-            lambda: torch.from_numpy(self.evaluator.original_predictions("forget").logits),
+            lambda: torch.from_numpy(self.run.teacher_predictions("forget").logits),
             **self._prediction_options,
         )
 
@@ -291,7 +337,7 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
         else:
             outputs = model(**batch.inputs)
         teacher_logits = None
-        if self.method.needs_teacher:
+        if self.method.needs_teacher and self._rounds.current_pass.needs_teacher:
             teacher_logits = self._teacher.logits(given.inputs, given.positions, self.accelerator.autocast())
         logits = class_logits(outputs, len(batch.labels))
         per_sample = self.method.loss(LossInputs(**vars(batch), logits=logits, teacher_logits=teacher_logits))

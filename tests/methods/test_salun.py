@@ -124,6 +124,15 @@ class Inner(GradientMethod):
     def learning_rate_scale(self, task, index):
         return 0.5**index
 
+    def learning_rate_within(self, task, index, share, rounds):
+        return 0.5**index * share / rounds
+
+    def renews_teacher(self, task, index):
+        return index == 3
+
+    def may_end_with(self, task, index):
+        return index == 4
+
     def transform(self, batch, student):
         return f"{batch} for {student}"
 
@@ -141,7 +150,9 @@ def test_every_hook_but_the_mask_is_the_inner_methods():
     outer, inner = SalUn(Inner()), Inner()
     calls = {
         "streams": ("task",), "passes": ("task", 2), "prepare": ("run",), "begin_round": ("run", 1),
-        "learning_rate_scale": ("task", 3), "transform": ("batch", "student"), "loss": ("inputs",),
+        "learning_rate_scale": ("task", 3), "learning_rate_within": ("task", 3, 0.5, 4.0),
+        "renews_teacher": ("task", 3), "may_end_with": ("task", 4),
+        "transform": ("batch", "student"), "loss": ("inputs",),
         "round_distance": ("run",), "default_arguments": ("task",),
     }  # fmt: skip
     for name, given in calls.items():

@@ -21,6 +21,7 @@ from hf_lotus.methods import (
     Retrain,
     SalUn,
     UnlearningMethod,
+    WarmRestart,
 )
 from tests.conftest import SIZE, TINY_MODELS, ViTImageProcessorPil, divided, scans
 from tests.support.method_helpers import class_wise_parts
@@ -42,6 +43,8 @@ EVERY_METHOD: dict[str, GradientMethod] = {
     "lotus": LoTUS(stop_margin=2.0),
     "margin_matching": MarginMatching(),
     "margin_matching of the student": MarginMatching(unseen_margins="mean", forget_share=0.5, pool_below=5),
+    "warm_restart": WarmRestart(restart_rounds=1),
+    "warm_restart of scrub": WarmRestart(SHORT_SCRUB, restart_rounds=1),
     "salun of margin matching": SalUn(MarginMatching(), saliency=0.2),
     "retrain": Retrain(),
 }
