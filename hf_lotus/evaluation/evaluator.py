@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 
 from hf_lotus.functional.divergences import Null, RunningClassMeans, jensen_shannon, rf_jsd, rf_jsd_null
 from hf_lotus.functional.tensors import reinitialized
-from hf_lotus.functional.membership import fit_attack, held_out_member_rate, member_rate
+from hf_lotus.functional.membership import fit_attack, held_out_calls, member_rate
+from hf_lotus.functional.weighting import same_shares, weighted_by_class
 from hf_lotus.evaluation.predictions import Predictions, predict
 from hf_lotus.evaluation.results import ORIGINAL, RETRAIN, Controls, ModelResult, UnlearningResult
 from hf_lotus.evaluation.provenance import provenance
@@ -26,6 +27,8 @@ from hf_lotus.utils.seeds import derived_seed
 
 # The retain set is by far the largest, and its metrics need only two numbers a sample.
 SPLITS_WITH_LOGITS = ("forget", "unseen", "test")
+# What is held against the forget set, each class weighted as there.
+_COMPARED = ("unseen", "forget")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,18 +65,24 @@ class Yardstick:
     @cached_property
     def controls(self) -> Controls:
         """The references for the forget set's figures, measured on the original model."""
-        unseen, null = self.original.get("unseen"), self.rf_jsd_null
-        floor = None
+        null, floor = self.rf_jsd_null, None
         if self.retrained is not None and "test" in self.original:
             pair = self.original["test"].probabilities, self.retrained["test"].probabilities
             floor = float(jensen_shannon(*pair).mean())
         return Controls(
-            unseen_accuracy=unseen.accuracy if unseen is not None and not self.class_wise else None,
+            unseen_accuracy=self._unseen_accuracy,
             unseen_member_rate=None if self.class_wise else _unseen_member_rate(self.original),
             rf_jsd_null_mean=null.mean if null else None,
             rf_jsd_null_std=null.std if null else None,
             jsd_floor=floor,
         )
+
+    @cached_property
+    def _unseen_accuracy(self) -> float | None:
+        """The original's accuracy on unseen data, each class weighted as in the forget set; None without any."""
+        if self.class_wise or "unseen" not in self.original or not len(self._common_classes):
+            return None
+        return self.original["unseen"].accuracy_weighted(self.original["forget"].labels)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -89,6 +98,11 @@ class Yardstick:
         elif missing := self._missing_classes:
             shown = ", ".join(map(str, missing[:10]))
             notes.append(f"Classes of the forget set without unseen samples are left out of RF-JSD: {shown}.")
+        if self._unseen_accuracy is not None and not same_shares(*(self.original[s].labels for s in _COMPARED)):
+            notes.append(
+                "The references on unseen data (accuracy, member rate, retrain-free gap) weight each class as the "
+                "forget set has it. Results without this note took the unseen set as it is."
+            )
         return tuple(notes)
 
     @property
@@ -154,12 +168,12 @@ class Yardstick:
 
     def _retrain_free_gap(self, result: ModelResult) -> float | None:
         """A retrained model treats the forget set as it treats unseen data, and the rest as the original did."""
-        if self.class_wise or "unseen" not in self.original or "test" not in self.original:
+        if self._unseen_accuracy is None or "test" not in self.original:
             return None
         return _mean_distance(
             [
                 (result.mia_member_rate, result.unseen_member_rate),
-                (result.forget_accuracy, self.original["unseen"].accuracy),
+                (result.forget_accuracy, self._unseen_accuracy),
                 (result.retain_accuracy, self.original["retain"].accuracy),
                 (result.test_accuracy, self.original["test"].accuracy),
             ]
@@ -192,7 +206,10 @@ def _unseen_member_rate(predictions: Mapping[str, Predictions]) -> float | None:
     others, unseen = _entropies(predictions, "test"), _entropies(predictions, "unseen")
     if not len(unseen) or len(others) + len(unseen) < 2:
         return None
-    return held_out_member_rate(predictions["retain"].entropy, others, unseen)
+    labels, like = (predictions[split].labels for split in _COMPARED)
+    if not np.isin(labels, like).any():
+        return None
+    return weighted_by_class(held_out_calls(predictions["retain"].entropy, others, unseen), labels, like)
 
 
 class Evaluator:
