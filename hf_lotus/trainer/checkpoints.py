@@ -149,7 +149,11 @@ class Checkpointing(Trainer):
         self.mark(folder)
         if self.is_world_process_zero():
             write_round_state(folder, self.round_state)
+        self.keep_renewed_teacher()
         super()._save_checkpoint(model, trial)
+
+    def keep_renewed_teacher(self) -> None:
+        """Save what a checkpoint counts on besides: nothing here."""
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

@@ -102,6 +102,7 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
     unlearning_seconds: float | None = None
     weight_mask: WeightMask | None = None
     _state: object = None
+    _unkept_renewal: int | None = None
 
     def __init__(
         self,
@@ -206,28 +207,34 @@ class UnlearningTrainer(Publishing, Checkpointing, ShardedTraining, RoundTrainer
     def renew_teacher(self, index: int, from_folder: bool = False) -> None:
         """Let the student, as it is before round `index`, be the teacher from then on; the method prepares anew.
 
-        Where checkpoints are saved, so is the new teacher, beside them: a run that is resumed later finds it there.
+        The next checkpoint has the new teacher saved beside it (`keep_renewed_teacher`): a resumed run finds it there.
 
         Args:
             index: the round.
             from_folder: take what was saved before this round, not the student as it is now.
         """
-        folder = os.path.join(self.args.output_dir, RENEWED_TEACHER)
-        path = os.path.join(folder, SAFE_WEIGHTS_NAME)
         if self.args.world_size > 1 and not from_folder:
             broadcast(list(self.run.student.buffers()))  # each rank's BatchNorm has seen other samples
         self._teacher.forget_logits(self.args.teacher_logits_dir is not None)
         renewed = self._teacher.renew(self.run.student, self.args.device)
         if from_folder:
-            self.require_marked(folder, before_round=index)
-            load_model(renewed, path, device=str(self.args.device))
-        elif self.args.save_strategy != "no" and self.is_world_process_zero():
-            self.mark(folder, before_round=index)
-            save_model(renewed, path)
-        self.accelerator.wait_for_everyone()
+            self.require_marked(self._renewed_folder, before_round=index)
+            load_model(renewed, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME), device=str(self.args.device))
+        self._unkept_renewal = None if from_folder else index
         self._state = self.method.prepare(self.run)
         self._keep_logits_if_asked()
         self._teacher.leave()
+
+    @property
+    def _renewed_folder(self) -> str:
+        return os.path.join(self.args.output_dir, RENEWED_TEACHER)
+
+    def keep_renewed_teacher(self) -> None:
+        """Save the renewed teacher, once, before the first checkpoint that counts on it."""
+        if self._unkept_renewal is not None and self.is_world_process_zero():
+            self.mark(self._renewed_folder, before_round=self._unkept_renewal)
+            save_model(self.current_teacher, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME))
+        self._unkept_renewal = None
 
     def _keep_logits_if_asked(self) -> None:
         """Have the teacher's logits kept from the first pass on that needs them."""
