@@ -41,11 +41,12 @@ EVERY_METHOD: dict[str, GradientMethod] = {
     "salun": SalUn(),
     "salun of lotus": SalUn(LoTUS(stop_margin=2.0), saliency=0.2),
     "lotus": LoTUS(stop_margin=2.0),
-    "margin_matching": MarginMatching(),
-    "margin_matching of the student": MarginMatching(unseen_margins="mean", forget_share=0.5, pool_below=5),
+    # The targets of an untrained model are its own predictions but for the temperature.
+    "margin_matching": MarginMatching(temperature=0.1),
+    "margin_matching of the student": MarginMatching(unseen_margins="mean", temperature=0.1, pool_below=5),
     "warm_restart": WarmRestart(restart_rounds=1),
-    "warm_restart of scrub": WarmRestart(SHORT_SCRUB, restart_rounds=1),
-    "salun of margin matching": SalUn(MarginMatching(), saliency=0.2),
+    "warm_restart of neggrad_plus": WarmRestart(NegGradPlus(), restart_rounds=1),
+    "salun of margin matching": SalUn(MarginMatching(temperature=0.1), saliency=0.2),
     "retrain": Retrain(),
 }
 # They draw noise for each batch, on each rank its own: equal samples do not give equal steps.
