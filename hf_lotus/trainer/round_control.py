@@ -79,7 +79,7 @@ class RoundControl(TrainerCallback):
         state = TrainerState.load_from_json(path) if os.path.isfile(path) else TrainerState()
         rounds = [entry for entry in state.log_history if "round" in entry]
         stopped = bool(rounds and rounds[-1]["stop"])
-        decided = max((entry["round"] for entry in rounds), default=-1)
+        decided = max((int(entry["round"]) for entry in rounds), default=-1)
         renewed = [index for index in range(decided + 1) if self._renews(index)]
         if renewed:
             self.trainer.renew_teacher(renewed[-1], from_folder=True)

@@ -141,7 +141,7 @@ class RoundTrainer(Trainer):
         """As in `Trainer`, times the method's factor at each step."""
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         last = self._num_rounds(num_training_steps)
-        rounds = float(last if self.args.max_steps > 0 else self.args.num_train_epochs)
+        rounds = float(last if self.args.max_steps > 0 else cast(float, self.args.num_train_epochs))
 
         def factor(step: int) -> float:
             index = self.sampler.locate(step, last)
