@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what editors and type checkers read; `_WHERE` is what runs,
     from hf_lotus.methods import RandomLabels as RandomLabels
     from hf_lotus.methods import Retrain as Retrain
     from hf_lotus.methods import SalUn as SalUn
+    from hf_lotus.methods import WarmRestart as WarmRestart
     from hf_lotus.models.cifar_resnet import CifarResNetConfig as CifarResNetConfig
     from hf_lotus.models.cifar_resnet import CifarResNetForImageClassification as CifarResNetForImageClassification
     from hf_lotus.publishing.digests import Salt as Salt
@@ -50,6 +51,7 @@ _WHERE = {
     "METHODS": "methods",
     "LoTUS": "methods",
     "MarginMatching": "methods",
+    "WarmRestart": "methods",
     "Finetune": "methods",
     "NegGradPlus": "methods",
     "RandomLabels": "methods",

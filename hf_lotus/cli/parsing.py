@@ -62,9 +62,7 @@ def parse(
     parser.add_argument("--config", help="YAML file of any of these options, without the dashes.")
     if flags:
         parser.add_argument("--method", default=name, choices=list(METHODS), help="The unlearning method.")
-        parser.add_argument(
-            f"--{INNER}", choices=inner_names(), help="The method within salun: which moves the weights."
-        )
+        parser.add_argument(f"--{INNER}", choices=inner_names(), help="The method within salun or warm_restart.")
         flags.describe(parser)
     _apply(parser, settings, known.config)
     parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)

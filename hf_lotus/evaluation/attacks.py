@@ -12,7 +12,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from hf_lotus.evaluation.predictions import Predictions
-from hf_lotus.functional.membership import fit_attack, held_out_member_rate, member_rate
+from hf_lotus.functional.membership import fit_attack, held_out_calls, member_rate
+from hf_lotus.functional.weighting import weighted_by_class
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class MemberRates:
 
     Attributes:
         forget: share of the forget set that it calls member.
-        unseen: the same of the unseen set, by an attack that did not train on it.
+        unseen: the same of the unseen set, by an attack that did not train on it, each class weighted as in the forget
+            set.
     """
 
     forget: float | None
@@ -58,7 +60,11 @@ def entropy_member_rates(predictions: Mapping[str, Predictions]) -> MemberRates:
     others, unseen = _entropies(predictions, "test"), _entropies(predictions, "unseen")
     if not len(unseen) or len(others) + len(unseen) < 2:
         return MemberRates(forget, None)
-    return MemberRates(forget, held_out_member_rate(predictions["retain"].entropy, others, unseen))
+    labels, like = predictions["unseen"].labels, predictions["forget"].labels
+    if not np.isin(labels, like).any():
+        return MemberRates(forget, None)
+    calls = held_out_calls(predictions["retain"].entropy, others, unseen)
+    return MemberRates(forget, weighted_by_class(calls, labels, like))
 
 
 def _entropies(predictions: Mapping[str, Predictions], *splits: str) -> np.ndarray:

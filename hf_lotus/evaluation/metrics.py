@@ -185,11 +185,13 @@ def _avg_gap(model: Measurement) -> float | None:
 
 def _retrain_free_gap(model: Measurement) -> float | None:
     """A retrained model treats the forget set as it treats unseen data, and the rest as the original did."""
-    original = model.yardstick.original
+    original, unseen_accuracy = model.yardstick.original, model.yardstick.unseen_accuracy
+    if unseen_accuracy is None:
+        return None
     return mean_distance(
         [
             (model["mia_member_rate"], model["unseen_member_rate"]),
-            (model["forget_accuracy"], original["unseen"].accuracy),
+            (model["forget_accuracy"], unseen_accuracy),
             (model["retain_accuracy"], original["retain"].accuracy),
             (model["test_accuracy"], original["test"].accuracy),
         ]
@@ -230,7 +232,7 @@ _OURS = (
     Metric(
         "unseen_member_rate",
         "",
-        "The same of the unseen set, by an attack that did not train on it.",
+        "The same of the unseen set, by an attack that did not train on it, each class weighted as in the forget set.",
         _unseen_member_rate,
         needs=("unseen",),
         split="unseen",

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from hf_lotus.data.batches import Collator, class_logits, model_columns, model_inputs
 from hf_lotus.data.sized import sized
 from hf_lotus.functional.membership import prediction_entropy
+from hf_lotus.functional.weighting import weighted_by_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +49,7 @@ class Predictions:
 
     def accuracy_weighted(self, like: np.ndarray) -> float:
         """Accuracy with each class weighted by its share among the labels `like`; classes without samples left out."""
-        counts = np.bincount(like)
-        classes = np.intersect1d(np.flatnonzero(counts), self.labels)
-        right = self.predicted == self.labels
-        return float(np.average([right[self.labels == c].mean() for c in classes], weights=counts[classes]))
+        return weighted_by_class(self.predicted == self.labels, self.labels, like)
 
     @property
     def kept_logits(self) -> np.ndarray:

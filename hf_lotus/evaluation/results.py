@@ -90,8 +90,9 @@ class Controls:
     """What the metrics would read on a model that had never seen the forget set, measured without retraining.
 
     Attributes:
-        unseen_accuracy: the original model's accuracy on unseen data; the forget accuracy's reference.
-        unseen_member_rate: the original model's member rate on unseen data; the member rate's reference.
+        unseen_accuracy: the original model's accuracy on unseen data, each class weighted as in the forget set; the
+            forget accuracy's reference.
+        unseen_member_rate: the original model's member rate on unseen data, likewise; the member rate's reference.
         rf_jsd_null_mean: mean of RF-JSD over resamples of unseen data against itself.
         rf_jsd_null_std: its standard deviation.
         jsd_floor: mean JSD between original and retrained model on the test set, which neither has seen: two

@@ -13,6 +13,7 @@ from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RANDOM, RETRAIN, Metr
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import Controls, ModelResult
 from hf_lotus.functional.divergences import Null, RunningClassMeans, jensen_shannon, rf_jsd_null
+from hf_lotus.functional.weighting import same_shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,18 +63,24 @@ class Yardstick:
     @cached_property
     def controls(self) -> Controls:
         """The references for the forget set's figures, measured on the original model."""
-        unseen, null = self.original.get("unseen"), self.rf_jsd_null
-        floor = None
+        null, floor = self.rf_jsd_null, None
         if self.retrained is not None and "test" in self.original:
             pair = self.original["test"].probabilities, self.retrained["test"].probabilities
             floor = float(jensen_shannon(*pair).mean())
         return Controls(
-            unseen_accuracy=unseen.accuracy if unseen is not None and not self.class_wise else None,
+            unseen_accuracy=self.unseen_accuracy,
             unseen_member_rate=None if self.class_wise else ENTROPY.run(self.original).unseen,
             rf_jsd_null_mean=null.mean if null else None,
             rf_jsd_null_std=null.std if null else None,
             jsd_floor=floor,
         )
+
+    @cached_property
+    def unseen_accuracy(self) -> float | None:
+        """The original's accuracy on unseen data, each class weighted as in the forget set; None without any."""
+        if self.class_wise or "unseen" not in self.original or not len(self.common_classes):
+            return None
+        return self.original["unseen"].accuracy_weighted(self.original["forget"].labels)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -89,7 +96,16 @@ class Yardstick:
         elif missing := self._missing_classes:
             shown = ", ".join(map(str, missing[:10]))
             notes.append(f"Classes of the forget set without unseen samples are left out of RF-JSD: {shown}.")
+        if self.unseen_accuracy is not None and not self._has_the_same_shares:
+            notes.append(
+                "The references on unseen data (accuracy, member rate, retrain-free gap) weight each class as the "
+                "forget set has it. Results without this note took the unseen set as it is."
+            )
         return tuple(notes)
+
+    @property
+    def _has_the_same_shares(self) -> bool:
+        return same_shares(self.original["unseen"].labels, self.original["forget"].labels)
 
     @property
     def _missing_classes(self) -> list[int]:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import softmax
-from scipy.stats import rankdata
 
 # A calibrating temperature is looked for within these; a set that is classified without error has none above zero.
 TEMPERATURES = (0.25, 4.0)
+# By how much an error of one margin counts in the closed loop at most: a few samples that a student gets utterly wrong
+# would otherwise throw their targets about.
+LARGEST_STEP = 8.0
 
 
 def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -49,7 +51,13 @@ class QuantileMap:
     images: np.ndarray
 
     @classmethod
-    def fit(cls, source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> QuantileMap:
+    def fit(
+        cls,
+        source: np.ndarray,
+        target: np.ndarray,
+        weights: np.ndarray | None = None,
+        source_weights: np.ndarray | None = None,
+    ) -> QuantileMap:
         """The map of the source's empirical quantiles onto the target's.
 
         The i-th of n values stands at probability (i − ½)/n, and values between two of the target are interpolated
@@ -60,17 +68,19 @@ class QuantileMap:
             source: shape (samples,), not empty.
             target: shape (others,), not empty.
             weights: of the target's values, above 0; equal ones if None.
+            source_weights: the same of the source's.
         """
         order = np.argsort(target, kind="stable")
         weights = np.ones(len(target)) if weights is None else np.asarray(weights, dtype=np.float64)[order]
         total = weights.sum()
         middles = np.cumsum(weights) - weights / 2
+        knots, which = np.unique(source, return_inverse=True)
+        held = np.bincount(which, weights=source_weights).astype(np.float64)
         # Multiplied before it is divided, so that samples of one size meet at the very same numbers.
-        places = (rankdata(source) - 0.5) * total / len(source)
+        places = (np.cumsum(held) - held / 2) * total / held.sum()
         images = np.interp(places, middles, np.asarray(target, dtype=np.float64)[order])
-        knots, first = np.unique(source, return_index=True)
         # Interpolation rounds; what never falls in exact numbers shall not here.
-        return cls(knots.astype(np.float64), np.maximum.accumulate(images[first]))
+        return cls(knots.astype(np.float64), np.maximum.accumulate(images))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """The images of values, shape (values,)."""
@@ -78,7 +88,13 @@ class QuantileMap:
 
 
 def matched_margins(
-    forget: np.ndarray, forget_labels: np.ndarray, unseen: np.ndarray, unseen_labels: np.ndarray, pool_below: int
+    forget: np.ndarray,
+    forget_labels: np.ndarray,
+    unseen: np.ndarray,
+    unseen_labels: np.ndarray,
+    pool_below: int,
+    trained: np.ndarray | None = None,
+    trained_labels: np.ndarray | None = None,
 ) -> np.ndarray:
     """What each forget sample's margin would be if it stood among the unseen samples of its class as it stands now.
 
@@ -86,12 +102,17 @@ def matched_margins(
     all classes together, with each class's unseen samples weighted as the class is in the forget set. Where a class
     has n samples on its scarcer side, its map is ``λ · own + (1 − λ) · pooled`` with ``λ = min(n / pool_below, 1)``.
 
+    A handful of forget samples has no quantiles to speak of. Beside other trained samples of its class each has a
+    rank: then the map is from the quantiles of both together, and only the forget samples are mapped by it.
+
     Args:
         forget: margins of the forget samples, shape (samples,).
         forget_labels: their classes, shape (samples,).
         unseen: margins of the unseen samples, shape (others,).
         unseen_labels: their classes, shape (others,).
         pool_below: from how many samples on a class depends on no other.
+        trained: margins of further samples that the model was trained on, shape (more,).
+        trained_labels: their classes, shape (more,).
 
     Returns:
         shape (samples,), float64; never falling within a class.
@@ -106,17 +127,55 @@ def matched_margins(
             f"The unseen set has no sample of any class of the forget set ({shown}). Give unseen data of these "
             "classes: it tells how sure the model is of them where it was not trained."
         )
+    source, source_labels = forget, forget_labels
+    if trained is not None and trained_labels is not None:
+        kept = np.isin(trained_labels, common)
+        source = np.concatenate([forget, trained[kept]])
+        source_labels = np.concatenate([forget_labels, trained_labels[kept]])
     size = int(max(forget_labels.max(), unseen_labels.max())) + 1
-    have, want = (np.bincount(labels, minlength=size) for labels in (unseen_labels, forget_labels))
-    shared, others = np.isin(forget_labels, common), np.isin(unseen_labels, common)
+    have, want, known = (np.bincount(x, minlength=size) for x in (unseen_labels, forget_labels, source_labels))
+    shared, others = np.isin(source_labels, common), np.isin(unseen_labels, common)
+    # Each class weighs in both samples as much as it does in the forget set.
     weights = (want / np.maximum(have, 1))[unseen_labels[others]]
-    matched = QuantileMap.fit(forget[shared], unseen[others], weights)(forget)
+    source_weights = (want / np.maximum(known, 1))[source_labels[shared]]
+    matched = QuantileMap.fit(source[shared], unseen[others], weights, source_weights)(forget)
     for label in common:
         mine = forget_labels == label
-        own = QuantileMap.fit(forget[mine], unseen[unseen_labels == label])(forget[mine])
-        share = min(have[label], want[label]) / pool_below
+        own = QuantileMap.fit(source[source_labels == label], unseen[unseen_labels == label])(forget[mine])
+        share = min(have[label], known[label]) / pool_below
         matched[mine] = own if share >= 1 else matched[mine] + share * (own - matched[mine])
     return matched
+
+
+def closed_loop_shifts(shifts: np.ndarray, goals: np.ndarray, reached: np.ndarray, gain: float) -> np.ndarray:
+    """The shifts for the next round: what training did not reach by itself, the targets are moved for.
+
+    ``shift + gain · clip(goal − reached, ±LARGEST_STEP)``, an integrator: it comes to rest only where margins are as
+    they should be.
+
+    Args:
+        shifts: of the true logits, in the round before, shape (samples,).
+        goals: the margins that are wanted, shape (samples,).
+        reached: the margins that the student has, shape (samples,).
+        gain: share of the error that is taken in; 0 leaves the loop open.
+    """
+    return shifts + gain * np.clip(goals - reached, -LARGEST_STEP, LARGEST_STEP)
+
+
+def prior_shifted(logits: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """What a model trained on other shares of the classes would say, if that were all that changed.
+
+    ``z_k + log(after_k / before_k)``: Bayes' rule with the likelihoods left as they are. A class that there is no
+    more of gets −∞, one that there never was keeps its logit.
+
+    Args:
+        logits: shape (samples, classes).
+        before: training samples of each class, shape (classes,).
+        after: those that are left.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved = np.where(before > 0, np.log(after / before), 0.0)
+    return logits + moved
 
 
 def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -128,10 +128,32 @@ def held_out_member_rate(members: np.ndarray, non_members: np.ndarray, judged: n
     Raises:
         ValueError: if `non_members` is empty and `judged` has fewer than two samples.
     """
+    return float(held_out_calls(members, non_members, judged).mean())
+
+
+def held_out_calls(members: np.ndarray, non_members: np.ndarray, judged: np.ndarray) -> np.ndarray:
+    """Which of the judged samples those attacks call member: what `held_out_member_rate` is the mean of.
+
+    Args:
+        members: as there.
+        non_members: as there.
+        judged: as there.
+
+    Returns:
+        booleans, shape (judged,).
+
+    Raises:
+        ValueError: as there.
+    """
     if len(non_members):
-        return member_rate(fit_attack(members, non_members), judged)
+        return _calls(fit_attack(members, non_members), judged)
     if len(judged) < 2:
         raise ValueError("Cross-fitting the attack needs at least two non-members.")
-    halves = judged[0::2], judged[1::2]
-    rates = [member_rate(fit_attack(members, train), test) for train, test in (halves, halves[::-1])]
-    return float(np.average(rates, weights=[len(halves[1]), len(halves[0])]))
+    called = np.empty(len(judged), dtype=bool)
+    for train, test in ((0, 1), (1, 0)):
+        called[test::2] = _calls(fit_attack(members, judged[train::2]), judged[test::2])
+    return called
+
+
+def _calls(attack: LogisticRegression, statistics: np.ndarray) -> np.ndarray:
+    return attack.predict(np.asarray(statistics, np.float64)[:, None]).astype(bool)

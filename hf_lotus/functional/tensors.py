@@ -55,7 +55,7 @@ def tempered_divergence(target_logits: Tensor, logits: Tensor, temperature: floa
 
 
 def summed_gradients(
-    model: nn.Module, batches: Iterable[tuple[Mapping[str, Tensor], Tensor]], power: int = 1
+    model: nn.Module, batches: Iterable[tuple[Mapping[str, Tensor], Tensor]], power: int = 1, by_sample: bool = False
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The sum over batches of the gradient of each batch's mean cross-entropy, each entry to a power.
 
@@ -66,6 +66,8 @@ def summed_gradients(
         model: the model; its mode is left as it is.
         batches: (model inputs, labels of shape (batch,)).
         power: 1 or 2.
+        by_sample: take the sum of each batch's cross-entropy instead of the mean. With power 1 the result then does
+            not depend on how the samples are dealt out to batches.
 
     Returns:
         the sums by parameter name, for every parameter that requires a gradient, and the number of batches.
@@ -74,7 +76,8 @@ def summed_gradients(
     sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     count = 0
     for inputs, labels in batches:
-        loss = F.cross_entropy(model(**inputs).logits.float(), labels)
+        reduction = "sum" if by_sample else "mean"
+        loss = F.cross_entropy(model(**inputs).logits.float(), labels, reduction=reduction)
         gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         for name, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:

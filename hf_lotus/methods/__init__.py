@@ -25,6 +25,7 @@ from hf_lotus.methods.salun import SalUn
 from hf_lotus.methods.scrub import SCRUB
 from hf_lotus.methods.ssd import SSD
 from hf_lotus.methods.unsir import UNSIR
+from hf_lotus.methods.warm_restart import WarmRestart
 
 __all__ = [
     "METHODS",
@@ -47,6 +48,7 @@ __all__ = [
     "SalUn",
     "Task",
     "UnlearningMethod",
+    "WarmRestart",
     "WeightEdit",
     "describe",
     "name_of",

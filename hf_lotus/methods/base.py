@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.methods.rounds import Pass, Streams
 
+# Weights from which on a transformer counts as large.
+_LARGE = 10_000_000
 # Families of convolutional models with BatchNorm, for which the papers train at higher rates than for transformers.
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -30,6 +32,7 @@ class Task:
         num_labels: the model's number of classes, where its configuration says so.
         forget_classes: the classes of the forget set, in order.
         num_retain: samples of the retain set.
+        num_forget: samples of the forget set.
     """
 
     model: nn.Module
@@ -37,11 +40,21 @@ class Task:
     num_labels: int | None
     forget_classes: tuple[int, ...] = ()
     num_retain: int = 0
+    num_forget: int = 0
 
     @property
     def is_batch_norm_model(self) -> bool:
         """Whether the model normalises by batch statistics, as ResNets do and transformers do not."""
         return any(isinstance(module, _BATCH_NORM) for module in self.model.modules())
+
+    @property
+    def is_large_transformer(self) -> bool:
+        """Whether the model has no BatchNorm and so many weights that it was trained on other data before.
+
+        ViT-B/16 has 86 million, a model that was trained from scratch on small images a hundredth of that. At the
+        rates that suit the latter, the former loses what it was pretrained for.
+        """
+        return not self.is_batch_norm_model and sum(p.numel() for p in self.model.parameters()) >= _LARGE
 
 
 class Run(Protocol):
@@ -50,12 +63,15 @@ class Run(Protocol):
     Attributes:
         task: what is unlearned.
         student: the model being unlearned.
-        teacher: the frozen original model.
+        teacher: the frozen original model, or the student as it was when it last became the teacher.
+        teacher_is_renewed: whether it did.
         class_wise: whether whole classes are forgotten.
         seed: seed of the run.
         num_forget: forget samples of a round; their positions are the first.
         input_range: lowest and highest value of the model's image inputs, each of shape (channels, 1, 1), or None
             where the inputs are no images or were made by the user.
+        round_state: `Round.state` of the last decision; empty before the first.
+        prepared: what `GradientMethod.prepare` returned.
     """
 
     task: Task
@@ -68,7 +84,11 @@ class Run(Protocol):
 
     @property
     def teacher(self) -> nn.Module:
-        """The frozen original model."""
+        """The frozen original model, or the student as it was when it last became the teacher."""
+
+    @property
+    def teacher_is_renewed(self) -> bool:
+        """Whether the student became the teacher since."""
 
     @property
     def num_forget(self) -> int:
@@ -78,14 +98,31 @@ class Run(Protocol):
     def input_range(self) -> tuple[Tensor, Tensor] | None:
         """Lowest and highest value of the model's image inputs, if there are any; each of shape (channels, 1, 1)."""
 
+    @property
+    def round_state(self) -> Mapping[str, Tensor]:
+        """`Round.state` of the last decision; empty before the first."""
+
+    @property
+    def prepared(self) -> object:
+        """What `GradientMethod.prepare` returned."""
+
     def student_accuracy(self, split: str) -> float:
         """Exact accuracy of the student on a split ("forget", "retain", "unseen"), over all ranks, in eval mode."""
 
     def teacher_accuracy(self, split: str, like: str | None = None) -> float:
         """The same of the teacher, measured once; with each class weighted as in the split `like`, if given."""
 
-    def teacher_predictions(self, split: str) -> Predictions:
-        """The labels and logits of the teacher on "forget" or "unseen", in the split's order, on every rank; kept."""
+    def teacher_predictions(self, split: str, rows: Sequence[int] | None = None) -> Predictions:
+        """The labels and logits of the teacher, on every rank: on all of "forget" or "unseen", in order, and kept.
+
+        Or on some rows of a split, "retain" too; those are not kept.
+        """
+
+    def student_predictions(self, split: str) -> Predictions:
+        """The same of the student, as it is: labels and logits on "forget" or "unseen", in eval mode."""
+
+    def labels(self, split: str) -> Tensor:
+        """The true class of every sample of "forget", "retain" or "unseen", int64, shape (samples,)."""
 
     def example(self, split: str) -> dict[str, Tensor]:
         """The model inputs of the first batch of a split, the same on every rank."""
@@ -113,6 +150,7 @@ class Batch:
         round_index: the round, from 0.
         round_values: what `begin_round` returned for this round.
         state: what `prepare` returned for this run.
+        round_state: `Round.state` of this round.
         generator: source of the batch's random numbers, on the batch's device.
     """
 
@@ -123,6 +161,7 @@ class Batch:
     round_index: int = 0
     round_values: Mapping[str, float] = field(default_factory=dict)
     state: object = None
+    round_state: Mapping[str, Tensor] = field(default_factory=dict)
     generator: torch.Generator | None = None
 
 
@@ -146,10 +185,13 @@ class Round:
     Attributes:
         values: numbers that the round's loss needs; logged, and saved with every checkpoint.
         stop: True to end the run before this round.
+        state: tensors that the round's loss needs, or the next decision (`Run.round_state`): the same on every rank.
+            Saved with every checkpoint, to the bit, and not logged.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
     stop: bool = False
+    state: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def lotus_arguments(task: Task) -> dict[str, object]:
@@ -244,6 +286,24 @@ class GradientMethod(UnlearningMethod):
     def learning_rate_scale(self, task: Task, index: int) -> float:
         """Factor on the learning rate in round `index`."""
         return 1.0
+
+    def learning_rate_within(self, task: Task, index: int, share: float, rounds: float) -> float:
+        """Factor on the learning rate after the `share` of round `index` (0 to 1), of so many `rounds` in all.
+
+        By default that of the round. It multiplies the schedule of the training arguments, step by step.
+        """
+        return self.learning_rate_scale(task, index)
+
+    def renews_teacher(self, task: Task, index: int) -> bool:
+        """Whether the student, as it is before round `index`, becomes the teacher from then on.
+
+        `prepare` is then called again, before the round is decided.
+        """
+        return False
+
+    def may_end_with(self, task: Task, index: int) -> bool:
+        """Whether the run may end with the weights of round `index`: where not, it is not measured to be chosen."""
+        return True
 
     def transform(self, batch: Batch, student: nn.Module) -> Batch:
         """Replace what the student is shown; by default nothing. The teacher's logits are those of the batch given."""

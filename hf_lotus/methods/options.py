@@ -1,4 +1,4 @@
-"""A method from its name and the values of its fields; those of a method within it (SalUn's) stand beside its own."""
+"""A method from its name and its fields' values; those of a method within it (SalUn's, a restart's) stand beside."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class MethodFields:
             # The default's own settings are kept where it is named.
             self.inner = default if inner is None or METHODS[inner] is type(default) else METHODS[inner]()
         elif inner is not None:
-            raise ValueError(f"{name} has no method within it; {INNER} is for salun.")
+            raise ValueError(f"{name} has no method within it; {INNER} is for salun and warm_restart.")
         self.own: dict[str, Field] = {f.name: f for f in fields(self.kind) if f.name != INNER}
         self.within: dict[str, Field] = {f.name: f for f in fields(self.inner)} if self.inner is not None else {}
         if both := self.own.keys() & self.within.keys():

@@ -18,6 +18,7 @@ from hf_lotus.methods.salun import SalUn
 from hf_lotus.methods.scrub import SCRUB
 from hf_lotus.methods.ssd import SSD
 from hf_lotus.methods.unsir import UNSIR
+from hf_lotus.methods.warm_restart import WarmRestart
 from hf_lotus.utils.plugins import Registry
 
 GROUP = "hf_lotus.methods"
@@ -25,6 +26,7 @@ GROUP = "hf_lotus.methods"
 _OWN = (
     LoTUS,
     MarginMatching,
+    WarmRestart,
     Finetune,
     NegGradPlus,
     RandomLabels,

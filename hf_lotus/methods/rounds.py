@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hf_lotus.data.images import Augmentation
+
 
 @dataclass(frozen=True)
 class Streams:
@@ -34,7 +36,7 @@ class Streams:
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of a round over the chosen samples: mixed, over one side alone, or in pairs of batches.
+    """One pass of a round over the chosen samples: mixed, over one side alone, in pairs of batches, or balanced.
 
     Attributes:
         forget: whether the forget samples take part.
@@ -43,6 +45,13 @@ class Pass:
             out; the loss is then averaged over each side on its own. Otherwise both sides are shuffled together.
         forget_batch_size: forget samples per device and batch in a paired pass or one without retain samples; the
             training batch size if None.
+        separate_forward: of a paired pass, the student sees each side in a forward pass of its own, so that BatchNorm
+            does not mix their statistics. A side of a single sample, which BatchNorm refuses, joins the other one.
+        forget_share: each batch has this share of forget samples, whatever the sizes of the sides; both start over
+            when they run out.
+        samples: of such a balanced pass, after how many samples it ends.
+        needs_teacher: whether the pass needs the teacher's logits, where the method does.
+        augmentation: how its training images are augmented; None for the run's own way.
         name: what the log calls the pass, where a round has several.
     """
 
@@ -50,10 +59,26 @@ class Pass:
     retain: bool = True
     paired: bool = False
     forget_batch_size: int | None = None
+    separate_forward: bool = False
+    forget_share: float | None = None
+    samples: int | None = None
+    needs_teacher: bool = True
+    augmentation: Augmentation | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
         if self.paired and not (self.forget and self.retain):
             raise ValueError("A paired pass needs both sides.")
+        if self.separate_forward and not self.paired:
+            raise ValueError("separate_forward is for the two sides of a paired pass: give paired=True.")
+        if (self.forget_share is None) != (self.samples is None):
+            raise ValueError("A balanced pass has a forget_share and a number of samples: give both, or neither.")
+        if self.forget_share is not None:
+            if self.paired or not (self.forget and self.retain):
+                raise ValueError("A balanced pass has both sides, and is not paired.")
+            if not 0 < self.forget_share < 1:
+                raise ValueError(f"forget_share must lie between 0 and 1, got {self.forget_share}.")
+            if self.samples is not None and self.samples < 1:
+                raise ValueError(f"samples must be 1 or more, got {self.samples}.")
         if self.forget_batch_size is not None and self.forget_batch_size < 1:
             raise ValueError(f"forget_batch_size must be 1 or more samples, got {self.forget_batch_size}.")

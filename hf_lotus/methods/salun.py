@@ -20,7 +20,8 @@ from hf_lotus.methods.rounds import Pass, Streams
 class SalUn(GradientMethod):
     """Move only the salient weights (Fan et al., arXiv:2310.12508).
 
-    The saliency of a weight is ``|Σ over batches of D_f of ∂CE/∂θ|`` on the original model, in eval mode. The
+    The saliency of a weight is ``|Σ over D_f of ∂CE/∂θ|`` on the original model, in eval mode: of samples, so that a
+    last batch that is not full counts for as many as it has, and the mask does not depend on the batch size. The
     `saliency` share of all weights with the largest may move, by the inner method; the others stay bit-identical,
     whatever the optimizer does.
 
@@ -54,7 +55,7 @@ class SalUn(GradientMethod):
         """Parameter name → True for the weights that may move, `saliency` of all."""
         model = trainable_copy(run.teacher, run.student)
         with evaluation_mode(model):
-            sums, _ = summed_gradients(model, run.batches("forget"))
+            sums, _ = summed_gradients(model, run.batches("forget"), by_sample=True)
         sums = run.sum_over_ranks(sums)
         saliency = torch.cat([value.flatten() for value in sums.values()]).abs()
         chosen = torch.zeros_like(saliency, dtype=torch.bool)
@@ -108,6 +109,18 @@ class SalUn(GradientMethod):
     def learning_rate_scale(self, task: Task, index: int) -> float:
         """The inner method's factor."""
         return self.inner.learning_rate_scale(task, index)
+
+    def learning_rate_within(self, task: Task, index: int, share: float, rounds: float) -> float:
+        """The inner method's factor."""
+        return self.inner.learning_rate_within(task, index, share, rounds)
+
+    def renews_teacher(self, task: Task, index: int) -> bool:
+        """As the inner method."""
+        return self.inner.renews_teacher(task, index)
+
+    def may_end_with(self, task: Task, index: int) -> bool:
+        """As the inner method."""
+        return self.inner.may_end_with(task, index)
 
     def transform(self, batch: Batch, student: nn.Module) -> Batch:
         """What the inner method shows the student."""

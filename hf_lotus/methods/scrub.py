@@ -26,7 +26,9 @@ class SCRUB(GradientMethod):
         min pass, in every round, after it:     loss(x) = γ · CE(s, y) + α · KL_T(t, s)    x ∈ D_r
 
     The defaults are the paper's at large scale. At small scale it uses Adam at 5e-4 with weight decay 0.1, γ = 1,
-    α = 0.5, T = 2, msteps = 3, 10 rounds, and `lr_decay_rounds` 5, 8 and 9.
+    α = 0.5, T = 2, msteps = 3, 10 rounds, and `lr_decay_rounds` 5, 8 and 9. That Adam adds the decay to the gradient
+    (coupled L2); the AdamW of transformers' `optim` takes it off the weights, which then differ. For the paper's pass
+    `optimizers=(torch.optim.Adam(model.parameters(), lr=5e-4, weight_decay=0.1), None)` to the trainer.
 
     SCRUB+R (`rewind`) ends with the round whose forget accuracy is nearest to the accuracy on unseen data, each class
     weighted as in the forget set. The paper takes that reference from the last round's student; here it is the

@@ -31,7 +31,8 @@ class UNSIR(GradientMethod):
 
     *Samples* (the variant of the MUFAC benchmark, arXiv:2311.02240, which the tables of LoTUS use). In the impair
     round, for each pair of a forget batch x_f and a retain batch (x_r, y_r), noise is learned on the student f by
-    ``min over n of −MSE(f(n), f(x_f))``, and the student by ``CE(f(n), y_r) + CE(f(x_r), y_r)``. Then comes repair.
+    ``min over n of −MSE(f(n), f(x_f))``, and the student by ``CE(f(n), y_r) + CE(f(x_r), y_r)``, each term from a
+    forward pass of its own. Then comes repair.
 
     The noise is clamped to the range of the model's normalised inputs. No original forget image is trained on. The
     optimizer's state is kept from impair to repair.
@@ -86,7 +87,8 @@ class UNSIR(GradientMethod):
 
     def passes(self, task: Task, index: int) -> Sequence[Pass]:
         """Impair: noise and retain images, mixed (classes) or in pairs of batches. After that, repair."""
-        return (Pass(paired=not task.class_wise),) if index == 0 else (Pass(forget=False),)
+        pairs = not task.class_wise
+        return (Pass(paired=pairs, separate_forward=pairs),) if index == 0 else (Pass(forget=False),)
 
     def learning_rate_scale(self, task: Task, index: int) -> float:
         """A half in the repair rounds, where whole classes are forgotten."""

@@ -22,6 +22,7 @@ OPEN_ARGUMENTS = {
     "optim": "adamw_torch_fused",
     "optim_args": None,
     "lr_scheduler_type": "constant",
+    "warmup_steps": 0,
     "weight_decay": 5e-4,
 }
 
@@ -36,8 +37,8 @@ class UnlearningArguments(TrainingArguments):
     """`TrainingArguments` whose open values the method fills in, and whose defaults suit unlearning.
 
     One epoch is one round. `learning_rate`, `num_train_epochs`, `per_device_train_batch_size`, `optim`, `optim_args`,
-    `lr_scheduler_type` and `weight_decay` are None until `UnlearningTrainer` settles them by the method's and the
-    model family's defaults; whatever is set here is kept.
+    `lr_scheduler_type`, `warmup_steps` and `weight_decay` are None until `UnlearningTrainer` settles them by the
+    method's and the model family's defaults; whatever is set here is kept.
 
     Where a round is chosen (`load_best_model_at_end`), `metric_for_best_model` is the retrain-free gap unless given,
     and less of it, or of RF-JSD, is better; any metric of `hf_lotus.evaluation.metrics` that needs no retrained model
@@ -70,6 +71,12 @@ class UnlearningArguments(TrainingArguments):
     )
     lr_scheduler_type: str | None = field(  # type: ignore[assignment]  # open until settled
         default=None, metadata={"help": "Learning-rate schedule. Default: the method's, else constant."}
+    )
+    warmup_steps: float | None = field(  # type: ignore[assignment]  # open until settled
+        default=None,
+        metadata={
+            "help": "Steps, or the share of all steps, of a rising learning rate. Default: the method's, else 0."
+        },
     )
     weight_decay: float | None = field(  # type: ignore[assignment]  # open until settled
         default=None, metadata={"help": "Weight decay. Default: the method's, else 5e-4."}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from accelerate.utils import broadcast_object_list
+from safetensors.torch import load, save
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -25,6 +28,8 @@ logger = logging.get_logger(__name__)
 
 # Beside a checkpoint's weights: the run that it is of, and the seconds of unlearning until then.
 MARK = "unlearning_run.json"
+# The tensors of the last decision about a round, where it has any.
+ROUND_STATE = "round_state.safetensors"
 
 
 class Checkpoints:
@@ -137,12 +142,15 @@ class Checkpoints:
             write_whole(Path(folder) / MARK, text + "\n")
 
     def mark_first(self, folder: str | os.PathLike | None) -> None:
-        """Mark a checkpoint of a round before its weights are written; leave any other folder alone.
+        """Mark a checkpoint of a round before its weights are written, and write what else it counts on.
 
-        Not after: older checkpoints may be deleted right after its last file is there.
+        Any other folder is left alone. Not after: older checkpoints may be deleted right after its last file is there.
         """
         if self._trainer.is_in_train and folder is not None and _number(Path(folder)) >= 0:
             self.mark(folder)
+            if self._trainer.is_world_process_zero():
+                write_round_state(folder, self._trainer.round_state)
+            self._trainer.keep_renewed_teacher()
 
     def load_marked(self, folder: str, **more: object) -> None:
         """Load weights from a folder that `mark` was called for with the same words.
@@ -150,6 +158,11 @@ class Checkpoints:
         Raises:
             ValueError: if the folder holds other weights.
         """
+        self.require_marked(folder, **more)
+        self._trainer.load_weights(folder)
+
+    def require_marked(self, folder: str, **more: object) -> None:
+        """Raise `ValueError` unless `mark` was called for a folder with the same words by this run."""
         mark = read_mark(folder) or {"run": None}
         other = self._identity is not None and mark["run"] != self._identity
         if other or any(mark.get(name) != value for name, value in more.items()):
@@ -158,7 +171,6 @@ class Checkpoints:
                 f"{folder!r} no longer holds the weights that this run kept there ({told}): another run, or a later "
                 "part of this one, wrote there since. Begin anew, in an output_dir of its own."
             )
-        self._trainer.load_weights(folder)
 
     def load_pretrained(self, folder: str) -> bool:
         """Load weights the way `from_pretrained` does, where the model has one; return whether it has.
@@ -185,6 +197,21 @@ def read_mark(folder: str | os.PathLike) -> dict[str, Any] | None:
         return {**mark, "run": dict(mark["run"]), "seconds": float(mark["seconds"])}
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def write_round_state(folder: str | os.PathLike, state: Mapping[str, Tensor]) -> None:
+    """Write the tensors of a decision about a round beside a checkpoint's weights; no file where it has none."""
+    path = Path(folder) / ROUND_STATE
+    if state:
+        write_whole(path, save({name: value.contiguous() for name, value in state.items()}))
+    else:
+        path.unlink(missing_ok=True)  # of another run, in whose folder this one writes
+
+
+def read_round_state(folder: str | os.PathLike) -> dict[str, Tensor]:
+    """What `write_round_state` wrote into a folder, to the bit; empty where the decision had no tensors."""
+    path = Path(folder) / ROUND_STATE
+    return load(path.read_bytes()) if path.is_file() else {}
 
 
 def last_whole_checkpoint(folder: str | os.PathLike) -> str | None:

@@ -95,6 +95,7 @@ def _decisive(arguments: UnlearningArguments, ended: bool) -> dict[str, object]:
     kind = arguments.distributed_state.distributed_type
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         chosen["weights divided by"] = kind.value  # who keeps the optimizer's state in files of their own
+    assert arguments.warmup_steps is not None
     warmup_is_a_share = 0 < arguments.warmup_steps < 1
     length = {name: values[name] for name in LENGTH}
     length.pop("num_train_epochs" if arguments.max_steps > 0 else "max_steps")  # the one overrules the other

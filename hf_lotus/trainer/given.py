@@ -94,9 +94,10 @@ def check_given(
     args = copy.copy(args) if args is not None else UnlearningArguments("unlearned")
     config, columns = getattr(model, "config", None), {"image_column": image_column, "label_column": label_column}
     splits, class_wise = ready_splits(sets, config, processing_class, **columns)
-    num_labels, retained = getattr(config, "num_labels", None), num_samples(required(splits, "retain"))
-    classes = tuple(read_dataset_labels(required(splits, "forget")).unique().tolist())
-    task = Task(model, class_wise, num_labels, classes, retained)
+    num_labels = getattr(config, "num_labels", None)
+    forget, retain = required(splits, "forget"), required(splits, "retain")
+    classes = tuple(read_dataset_labels(forget).unique().tolist())
+    task = Task(model, class_wise, num_labels, classes, num_samples(retain), num_samples(forget))
     args.settle(method.default_arguments(task))
     args.data_seed = args.seed if args.data_seed is None else args.data_seed
     if method.needs_unseen and not class_wise:

@@ -18,17 +18,17 @@ class MethodHooks:
         edit                            once, of a `WeightEdit`, in place of all the others
         streams                         once, when the trainer is made
         prepare, mask                   once, when training starts or is resumed
-        passes, learning_rate_scale     whenever the batches or the rate of a round are asked for
-        begin_round                     before each round
+        passes, learning_rate_within    whenever the batches of a round or the rate of a step are asked for
+        renews_teacher, begin_round     before each round; `prepare` once more in between where it does
         transform, loss                 for each batch, with the student's forward pass in between
-        round_distance                  after each round
+        may_end_with, round_distance    after each round
 
     Args:
         method: the unlearning method.
         task: what is unlearned.
 
     Attributes:
-        state: what `prepare` returned for this run.
+        state: what `prepare` last returned for this run.
     """
 
     def __init__(self, method: UnlearningMethod, task: Task):
@@ -66,9 +66,17 @@ class MethodHooks:
         """The passes of a round."""
         return self._stepping.passes(self.task, index)
 
-    def learning_rate_scale(self, index: int) -> float:
-        """Factor on the learning rate in a round."""
-        return self._stepping.learning_rate_scale(self.task, index)
+    def learning_rate_within(self, index: int, share: float, rounds: float) -> float:
+        """Factor on the learning rate after a share of a round, of so many rounds in all."""
+        return self._stepping.learning_rate_within(self.task, index, share, rounds)
+
+    def renews_teacher(self, index: int) -> bool:
+        """Whether the student becomes the teacher before a round."""
+        return self._stepping.renews_teacher(self.task, index)
+
+    def may_end_with(self, index: int) -> bool:
+        """Whether the run may end with the weights of a round."""
+        return self._stepping.may_end_with(self.task, index)
 
     def begin_round(self, run: Run, index: int) -> Round:
         """The decision before a round."""
@@ -78,16 +86,17 @@ class MethodHooks:
         self,
         given: Batch,
         student: nn.Module,
-        forward: Callable[[Mapping[str, Tensor]], object],
-        teacher_logits: Callable[[Batch], Tensor],
+        forward: Callable[[Batch], object],
+        teacher_logits: Callable[[Batch], Tensor] | None,
     ) -> tuple[Tensor, Batch, object]:
         """The loss of each sample of a batch.
 
         Args:
             given: the batch as it was drawn.
             student: the model being unlearned, without wrappers.
-            forward: inputs → the student's outputs, with gradient.
-            teacher_logits: batch → the original model's logits; asked only where the method needs them.
+            forward: batch → the student's outputs, with gradient.
+            teacher_logits: batch → the teacher's logits, asked only where the method needs them; None where the pass
+                does not.
 
         Returns:
             the losses, shape (batch,); the batch as the student was shown it; and the student's outputs.
@@ -96,8 +105,8 @@ class MethodHooks:
             ValueError: if the method does not give one value a sample.
         """
         batch = self._stepping.transform(given, student)
-        outputs = forward(batch.inputs)
-        known = teacher_logits(given) if self.method.needs_teacher else None
+        outputs = forward(batch)
+        known = teacher_logits(given) if teacher_logits is not None and self.method.needs_teacher else None
         logits = class_logits(outputs, len(batch.labels))
         per_sample = self._stepping.loss(LossInputs(**vars(batch), logits=logits, teacher_logits=known))
         if per_sample.shape != batch.labels.shape:

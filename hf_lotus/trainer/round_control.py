@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_lotus.methods import Round
 from hf_lotus.methods.rounds import Pass
+from hf_lotus.trainer.checkpoints import read_round_state
 
 if TYPE_CHECKING:
     from hf_lotus.trainer.trainer import UnlearningTrainer
@@ -27,6 +29,7 @@ class RoundControl(TrainerCallback):
 
     Attributes:
         current: the decision for the current round, or None before the first.
+        tensors: `Round.state` of the last decision; empty before the first.
         index: the current round, from 0.
         first_step: steps of the run before the first batch of the current round.
         last_pass: the pass of the last optimizer step.
@@ -35,6 +38,7 @@ class RoundControl(TrainerCallback):
     def __init__(self, trainer: UnlearningTrainer):
         self.trainer = trainer
         self.current: Round | None = None
+        self.tensors: dict[str, Tensor] = {}
         self.index = self.first_step = 0
         self.last_pass = Pass()
 
@@ -59,6 +63,7 @@ class RoundControl(TrainerCallback):
 
     def decide_first(self) -> bool:
         """Decide the first round; return whether the run stops before it."""
+        self.tensors = {}
         self._decide(0)
         if self.decided.stop:
             self._log(0)
@@ -69,11 +74,15 @@ class RoundControl(TrainerCallback):
 
         If it had, its log is taken over, so that it can be told.
         """
-        self.current = None
+        self.current, self.tensors = None, read_round_state(checkpoint)
         path = os.path.join(checkpoint, TRAINER_STATE_NAME)
         state = TrainerState.load_from_json(path) if os.path.isfile(path) else TrainerState()
         rounds = [entry for entry in state.log_history if "round" in entry]
         stopped = bool(rounds and rounds[-1]["stop"])
+        decided = max((int(entry["round"]) for entry in rounds), default=-1)
+        renewed = [index for index in range(decided + 1) if self._renews(index)]
+        if renewed:
+            self.trainer.renew_teacher(renewed[-1], from_folder=True)
         if stopped:
             self.trainer.state = state
         return stopped
@@ -105,6 +114,10 @@ class RoundControl(TrainerCallback):
         if self.trainer.weight_mask is not None:
             self.trainer.weight_mask.restore()
 
+    def _measure_only_what_may_be_the_end(self, control: TrainerControl) -> None:
+        if not self.trainer.hooks.may_end_with(self.index):
+            control.should_evaluate = False
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -112,6 +125,7 @@ class RoundControl(TrainerCallback):
         self.last_pass, is_last = self._pass_at(state.global_step - 1)
         if is_last and self.last_pass.name and args.logging_strategy != "no":
             control.should_log = True
+        self._measure_only_what_may_be_the_end(control)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -119,6 +133,7 @@ class RoundControl(TrainerCallback):
         """Keep the best round where the method rewinds; decide the next round, if there is one."""
         assert state.epoch is not None
         index = round(state.epoch)
+        self._measure_only_what_may_be_the_end(control)
         # Logging clears the flag that has the round's loss logged next.
         should_log = control.should_log
         self._keep_best()
@@ -132,14 +147,20 @@ class RoundControl(TrainerCallback):
         logged = next((entry for entry in self.trainer.state.log_history if entry.get("round") == index), None)
         if logged is not None:
             values = {name: value for name, value in logged.items() if name not in _LOGGED_BESIDE}
-            self.current = Round(values, bool(logged["stop"]))
+            self.current = Round(values, bool(logged["stop"]), self.tensors)
             return
         if self.current is None:
             self._decide(index)
         self._log(index)
 
+    def _renews(self, index: int) -> bool:
+        return self.trainer.hooks.renews_teacher(index)
+
     def _decide(self, index: int) -> None:
+        if self._renews(index):
+            self.trainer.renew_teacher(index)
         self.current = self.trainer.hooks.begin_round(self.trainer.run, index)
+        self.tensors = dict(self.decided.state)
         taken = sorted(self.decided.values.keys() & set(_LOGGED_BESIDE))
         if taken:
             raise ValueError(
@@ -164,6 +185,8 @@ class RoundControl(TrainerCallback):
         ended = self.trainer.state.epoch or 0
         index = round(ended) - 1
         if index < 0 or index + 1 != ended or index in self._distances():
+            return
+        if not self.trainer.hooks.may_end_with(index):
             return
         distance = self.trainer.hooks.round_distance(self.trainer.run)
         if distance is None:

@@ -120,6 +120,35 @@ def draw_round(
     return RoundDataset(forget, retain, forget_rows, retain_rows)
 
 
+class SplitRows(torch.utils.data.Dataset):
+    """Some rows of a split, in the order given, as batches where the split gives them.
+
+    Args:
+        split: the split made ready.
+        rows: row numbers.
+    """
+
+    def __init__(self, split: torch.utils.data.Dataset, rows: Sequence[int]):
+        self.split, self.rows = split, torch.as_tensor(rows)
+
+    @property
+    def finish(self) -> Callable | None:
+        """How the samples' batches become model inputs on the device, where they are of `ReadyImages`."""
+        return getattr(self.split, "finish", None)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> dict:
+        return self.split[int(self.rows[position])]
+
+    def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor] | list[dict]:
+        """The samples at the given positions: a batch, or a list where the split has only single samples."""
+        if not gives_batches(self.split):
+            return [self[position] for position in positions]
+        return self.split.__getitems__(self.rows[torch.as_tensor(positions)])
+
+
 def _interleave(parts: list[tuple[Tensor, Mapping[str, Tensor]]], size: int) -> dict[str, Tensor]:
     """Put batches of different sides back into one, in the order that the masks say."""
     if len(parts) == 1:

@@ -94,6 +94,7 @@ class RoundTrainer(Trainer):
             ranks=args.world_size,
             rank=args.process_index,
             drop_last=args.dataloader_drop_last,
+            at_least=2 if self.task.is_batch_norm_model else 1,
         )
         # The batches are this rank's already: nothing is left to divide.
         return prepare_data_loader(
@@ -138,12 +139,19 @@ class RoundTrainer(Trainer):
         super()._run_epoch(epoch=epoch, **kwargs)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
-        """As in `Trainer`, times the method's factor for each round."""
+        """As in `Trainer`, times the method's factor at each step."""
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         last = self._num_rounds(num_training_steps)
-        scales = [self.hooks.learning_rate_scale(index) for index in range(last + 1)]
-        if any(scale != 1.0 for scale in scales):
-            scale_by_round(scheduler, lambda step: scales[self.sampler.locate(step, last)])
+        rounds = float(last if self.args.max_steps > 0 else cast(float, self.args.num_train_epochs))
+
+        def factor(step: int) -> float:
+            index = self.sampler.locate(step, last)
+            share = (step - self.sampler.first_step(index)) / self.sampler.steps(index)
+            return self.hooks.learning_rate_within(index, share, rounds)
+
+        places = [(index, share) for index in range(last + 1) for share in (0.0, 0.5)]
+        if any(self.hooks.learning_rate_within(*place, rounds) != 1.0 for place in places):
+            scale_by_round(scheduler, factor)
         return scheduler
 
     def _loader(self, dataset: Dataset, **options: Any) -> DataLoader:
@@ -168,12 +176,17 @@ class RoundTrainer(Trainer):
         """The same for `predict`."""
         return self.get_eval_dataloader(test_dataset)
 
+    @property
+    def augmentation(self) -> Augmentation:
+        """How the training images of the optimizer step that is being made are augmented."""
+        return self._augmentation
+
     def training_step(
         self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """As in `Trainer`, once the batch's images are augmented and finished on the device."""
         self._seed_batch()
-        inputs = self._finished(self.splits["retain"], inputs, self._augmentation)
+        inputs = self._finished(self.splits["retain"], inputs, self.augmentation)
         return super().training_step(model, inputs, num_items_in_batch)
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> tuple:

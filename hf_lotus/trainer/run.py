@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from hf_lotus.data.batches import model_inputs
+from hf_lotus.data.batches import model_inputs, read_dataset_labels
 from hf_lotus.data.images import ReadyImages
 from hf_lotus.data.prepared import gives_batches, num_samples
-from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.evaluation.predictions import Predictions, predict
 from hf_lotus.functional.tensors import equal_weights
 from hf_lotus.methods import Task
 from hf_lotus.trainer.given import required
-from hf_lotus.trainer.round_data import RoundDataset
+from hf_lotus.trainer.round_data import RoundDataset, SplitRows
 from hf_lotus.utils.seeds import ORDER, derived_seed
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class TrainerRun:
         self._trainer, self.task, self.class_wise, self.seed = trainer, task, task.class_wise, seed
         self._wrapped: nn.Module | None = None
         self._student: nn.Module | None = None
+        self._renewed_predictions: tuple[nn.Module | None, dict[str, Predictions]] = (None, {})
 
     @property
     def student(self) -> nn.Module:
@@ -52,8 +53,13 @@ class TrainerRun:
 
     @property
     def teacher(self) -> nn.Module:
-        """The frozen copy of the model as it was when the trainer was made."""
-        return self._trainer.teacher
+        """The frozen copy of the model as it was when the trainer was made, or when it last became the teacher."""
+        return self._trainer.current_teacher
+
+    @property
+    def teacher_is_renewed(self) -> bool:
+        """Whether the student became the teacher since."""
+        return self._trainer.current_teacher is not self._trainer.teacher
 
     @property
     def num_forget(self) -> int:
@@ -74,23 +80,58 @@ class TrainerRun:
 
     def teacher_accuracy(self, split: str, like: str | None = None) -> float:
         """Exact accuracy of the teacher on a split, measured once; each class weighted as in the split `like`."""
-        predictions = self._trainer.evaluator.original_predictions
+        predictions = self.teacher_predictions
         if like is None:
             return predictions(split).accuracy
         return predictions(split).accuracy_weighted(predictions(like).labels)
 
-    def teacher_predictions(self, split: str) -> Predictions:
-        """The teacher's predictions on a split over all ranks, in the split's order; made once and kept."""
-        return self._trainer.evaluator.original_predictions(split)
+    def teacher_predictions(self, split: str, rows: Sequence[int] | None = None) -> Predictions:
+        """The teacher's predictions over all ranks: on a whole split, made once and kept; or on some of its rows."""
+        if rows is None and not self.teacher_is_renewed:
+            return self._trainer.evaluator.original_predictions(split)
+        if rows is None:
+            if self._renewed_predictions[0] is not self.teacher:
+                self._renewed_predictions = self.teacher, {}
+            kept = self._renewed_predictions[1]
+            if split not in kept:
+                kept[split] = self._trainer.evaluator.predict(self.teacher, split, "teacher")
+            return kept[split]
+        samples = SplitRows(self._split(split), rows)
+        options = self._trainer.evaluator.options
+        return predict(self.teacher, samples, description=f"original on {split}", **options)
+
+    def student_predictions(self, split: str) -> Predictions:
+        """The student's predictions on a split over all ranks, in the split's order."""
+        if equal_weights(self.student, self.teacher):
+            return self.teacher_predictions(split)  # before the first round, and without a pass of its own
+        return self._trainer.evaluator.predict(self.student, split, "student")
+
+    def labels(self, split: str) -> Tensor:
+        """The true class of every sample of a split, shape (samples,)."""
+        return read_dataset_labels(self._split(split))
+
+    @property
+    def round_state(self) -> Mapping[str, Tensor]:
+        """The tensors of the last decision."""
+        return self._trainer.round_state
+
+    @property
+    def prepared(self) -> object:
+        """What the method prepared."""
+        return self._trainer.hooks.state
 
     def example(self, split: str) -> dict[str, Tensor]:
         """The model inputs of the first batch of a split, the same on every rank."""
-        trainer, dataset = self._trainer, self._trainer.splits[split]
-        assert dataset is not None
+        trainer, dataset = self._trainer, self._split(split)
         rows = list(range(min(num_samples(dataset), trainer.args.train_batch_size)))
         samples = dataset.__getitems__(rows) if gives_batches(dataset) else [dataset[row] for row in rows]
         inputs = self._on_device(model_inputs(trainer.collator(samples)))
         return dataset.finish(inputs) if gives_batches(dataset) else inputs
+
+    def _split(self, name: str) -> Dataset:
+        dataset = self._trainer.splits[name]
+        assert dataset is not None
+        return dataset
 
     def _on_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self._trainer.args.device) for name, value in batch.items()}

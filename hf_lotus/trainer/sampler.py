@@ -16,8 +16,8 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
 
     The samples of an optimizer step, over all ranks and accumulated batches, are one stretch of the pass's order. The
     last stretch of a pass is shorter and is dealt out evenly, so no step straddles two passes and every rank takes
-    equally many batches. Where there are fewer samples left than batches to fill, some are repeated, under numbers
-    from the size on.
+    equally many batches. Where it has too few samples to fill them all, it joins the stretch before it (`at_least` 2)
+    or, as the only one or with `at_least` 1, some samples are repeated, under numbers from the size on.
 
     Args:
         num_forget: forget samples of the round, at the positions from 0.
@@ -29,6 +29,7 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         ranks: number of processes.
         rank: this process.
         drop_last: leave out a last stretch that is not full.
+        at_least: samples that every batch must have; models with BatchNorm cannot be trained on batches of one.
 
     Raises:
         ValueError: if a round has no pass, or a pass no samples.
@@ -46,10 +47,11 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         ranks: int = 1,
         rank: int = 0,
         drop_last: bool = False,
+        at_least: int = 1,
     ):
         self.num_forget, self.num_retain, self.passes = num_forget, num_retain, passes
         self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
-        self.accumulation, self.ranks, self.rank = accumulation, ranks, rank
+        self.accumulation, self.ranks, self.rank, self.at_least = accumulation, ranks, rank, at_least
         self.round = 0
 
     @property
@@ -96,7 +98,7 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         raise IndexError(f"Round {index} has no step {step} more.")
 
     def _stretch(self, current: Pass) -> int:
-        """Samples that a full step takes of what the pass walks through."""
+        """Samples that a full step takes of what the pass walks through; of a balanced pass, of both sides."""
         alone = current.forget and not current.retain
         return ((current.forget_batch_size if alone else None) or self.batch_size) * self._parts
 
@@ -104,36 +106,66 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         """The positions that the pass walks through: for pairs the retain side's, else those of every side in it."""
         start = 0 if current.forget and not current.paired else self.num_forget
         walked = range(start, self.size if current.retain else self.num_forget)
-        if not walked or (current.paired and not self.num_forget):
+        needs_both = current.paired or current.forget_share is not None
+        if not walked or (needs_both and not (self.num_forget and self.num_retain)):
             raise ValueError(f"The pass {current} has no samples.")
         return walked
 
     def _pass_steps(self, current: Pass) -> int:
         samples, stretch = len(self._walked(current)), self._stretch(current)
-        return max(samples // stretch, 1) if self.drop_last else -(-samples // stretch)
+        if current.samples is not None:
+            return -(-current.samples // stretch)  # each of them full: the sides start over
+        full, rest = divmod(samples, stretch)
+        if self.drop_last:
+            return max(full, 1)
+        joins = full and self.at_least > 1 and rest < self.at_least * self._parts
+        return full + (rest > 0 and not joins)
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER, self.round))
         for current in self.passes(self.round):
-            walked, stretch = self._walked(current), self._stretch(current)
-            order = (torch.randperm(len(walked), generator=generator) + walked.start).tolist()
-            partners = self._endless_forget(generator) if current.paired else iter(())
-            wanted = min((current.forget_batch_size or self.batch_size) * self._parts, self.num_forget)
-            for step in range(self._pass_steps(current)):
-                dealt = self._deal(order[step * stretch : (step + 1) * stretch])
-                joined = self._deal(list(islice(partners, wanted)), fill=False)
+            steps = self._balanced if current.samples is not None else self._walk
+            for dealt in steps(current, generator):
                 for turn in range(self.accumulation):
-                    part = turn * self.ranks + self.rank
-                    yield dealt[part] + joined[part]
+                    yield dealt[turn * self.ranks + self.rank]
 
-    def _endless_forget(self, generator: torch.Generator) -> Iterator[int]:
-        while True:
-            yield from torch.randperm(self.num_forget, generator=generator).tolist()
+    def _walk(self, current: Pass, generator: torch.Generator) -> Iterator[list[list[int]]]:
+        """The parts of each step of a pass that walks through its samples once."""
+        walked, stretch, steps = self._walked(current), self._stretch(current), self._pass_steps(current)
+        order = (torch.randperm(len(walked), generator=generator) + walked.start).tolist()
+        forget = range(self.num_forget)
+        partners = _endless(forget, generator) if current.paired else iter(())
+        wanted = min((current.forget_batch_size or self.batch_size) * self._parts, self.num_forget)
+        for step in range(steps):
+            takes_rest = step == steps - 1 and not self.drop_last
+            dealt = self._deal(order[step * stretch : None if takes_rest else (step + 1) * stretch])
+            joined = self._deal(list(islice(partners, wanted)), fill=False)
+            yield [first + second for first, second in zip(dealt, joined, strict=True)]
+
+    def _balanced(self, current: Pass, generator: torch.Generator) -> Iterator[list[list[int]]]:
+        """The parts of each step of a balanced pass."""
+        self._walked(current)  # checks that both sides have samples
+        forget = _endless(range(self.num_forget), generator)
+        retain = _endless(range(self.num_forget, self.size), generator)
+        stretch = self._stretch(current)
+        assert current.forget_share is not None  # as `samples` is given
+        wanted = min(max(round(current.forget_share * stretch), 1), max(stretch - 1, 1))
+        for _ in range(self._pass_steps(current)):
+            first, second = list(islice(forget, wanted)), list(islice(retain, stretch - wanted))
+            # Every part has its share of both sides: the fewer of one are dealt from the other end.
+            dealt = zip(self._deal(first, fill=False), self._deal(second, fill=False)[::-1], strict=True)
+            yield [mine + others for mine, others in dealt]
 
     def _deal(self, positions: list[int], fill: bool = True) -> list[list[int]]:
         """Cut into one part for each accumulated batch and rank, as even as can be."""
-        missing = self._parts - len(positions)
+        missing = self.at_least * self._parts - len(positions)
         if fill and missing > 0:
             positions = positions + [self.size + position for position in islice(cycle(positions), missing)]
         bounds = [len(positions) * part // self._parts for part in range(self._parts + 1)]
         return [positions[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def _endless(positions: range, generator: torch.Generator) -> Iterator[int]:
+    """Walks through the positions, one after the other, each in an order of its own."""
+    while True:
+        yield from (torch.randperm(len(positions), generator=generator) + positions.start).tolist()

@@ -58,11 +58,19 @@ class FrozenTeacher:
 
     Attributes:
         model: the copy.
+        current: the model whose logits are given: the copy, or what `renew` put in its place.
     """
 
     def __init__(self, model: nn.Module, device: torch.device):
         self.model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
+        self.current = self.model
         self._kept: tuple[RoundDataset, dict[str, KeptLogits]] | None = None
+
+    def renew(self, student: nn.Module, device: torch.device) -> nn.Module:
+        """Let a copy of the student, frozen as it is, give the logits from now on; the first copy stays as it was."""
+        self._kept = None
+        self.current = copy.deepcopy(student).to(device).eval().requires_grad_(False)
+        return self.current
 
     def keep_logits(
         self,
@@ -115,12 +123,12 @@ class FrozenTeacher:
     def _ask(self, samples: RoundDataset, side: str, rows: Tensor, **options: Any) -> Tensor:
         chosen = {f"{name}_rows": rows if name == side else rows[:0] for name in SIDES}
         part = RoundDataset(samples.forget, samples.retain, **chosen)
-        return torch.from_numpy(predict(self.model, part, description=f"teacher on {side}", **options).logits)
+        return torch.from_numpy(predict(self.current, part, description=f"teacher on {side}", **options).logits)
 
     def leave(self) -> None:
         """Free the device of the teacher, where its logits are kept: `predict` takes it back while it needs it."""
         if self._kept is not None:
-            self.model.to("cpu")
+            self.current.to("cpu")
 
     def forget_logits(self, for_others: bool) -> None:
         """Compute the logits again from now on; the files go too, unless they are `for_others` to read."""
@@ -140,7 +148,7 @@ class FrozenTeacher:
         """
         if self._kept is None:
             with autocast:
-                return self.model(**inputs).logits.float()
+                return self.current(**inputs).logits.float()
         samples, files = self._kept
         places = positions.cpu() % len(samples)
         is_forget = places < samples.num_forget

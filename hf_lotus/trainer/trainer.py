@@ -10,19 +10,23 @@ from concurrent.futures import Future
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast
 from huggingface_hub import CommitInfo
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, speed_metrics
-from transformers.utils import logging
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from hf_lotus.data.batches import FORGET_FLAG, POSITION, class_logits, model_inputs
+from hf_lotus.data.images import Augmentation
 from hf_lotus.data.prepared import num_samples
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import Batch, UnlearningMethod, describe, name_of
+from hf_lotus.publishing.digests import weights_digest
 from hf_lotus.publishing.record import ForgetSetRecord
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import Checkpoints
@@ -33,11 +37,15 @@ from hf_lotus.trainer.round_control import RoundControl
 from hf_lotus.trainer.round_trainer import RoundTrainer
 from hf_lotus.trainer.run import TrainerRun
 from hf_lotus.trainer.sharding import Sharding, check_launch, check_sharding
+from hf_lotus.trainer.sides import forward_by_side
 from hf_lotus.trainer.stopwatch import Stopwatch
 from hf_lotus.trainer.teacher import SIDES, FrozenTeacher, may_keep_logits
 from hf_lotus.trainer.weight_mask import WeightMask
 
 logger = logging.get_logger(__name__)
+
+# Where the student is kept as it was when it became the teacher.
+RENEWED_TEACHER = "renewed_teacher"
 
 
 class UnlearningTrainer(RoundTrainer):
@@ -85,6 +93,7 @@ class UnlearningTrainer(RoundTrainer):
 
     unlearning_seconds: float | None = None
     weight_mask: WeightMask | None = None
+    _unkept_renewal: int | None = None
 
     def __init__(
         self,
@@ -163,11 +172,68 @@ class UnlearningTrainer(RoundTrainer):
         """The method's name in tables: its registered name, or its class's."""
         return name_of(self.method)
 
+    @property
+    def round_state(self) -> Mapping[str, Tensor]:
+        """The tensors of the last decision about a round (`Round.state`)."""
+        return self._rounds.tensors
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How the training images of the optimizer step that is being made are augmented: the pass may say how."""
+        return self._rounds.current_pass.augmentation or super().augmentation
+
     def create_accelerator_and_postprocess(self) -> None:
         """As in `Trainer`; refuses what cannot be right with several processes or divided weights."""
         super().create_accelerator_and_postprocess()
         check_launch(self.args.world_size)
         check_sharding(self.accelerator, self.method)
+
+    # ---- the teacher ----
+
+    @property
+    def current_teacher(self) -> nn.Module:
+        """The model that the loss and the method's decisions are measured from: the teacher, or what renewed it."""
+        return self._teacher.current
+
+    def renew_teacher(self, index: int, from_folder: bool = False) -> None:
+        """Let the student, as it is before round `index`, be the teacher from then on; the method prepares anew.
+
+        The next checkpoint has the new teacher saved beside it (`keep_renewed_teacher`): a resumed run finds it there.
+
+        Args:
+            index: the round.
+            from_folder: take what was saved before this round, not the student as it is now.
+        """
+        if self.args.world_size > 1 and not from_folder:
+            broadcast(list(self.run.student.buffers()))  # each rank's BatchNorm has seen other samples
+        self._teacher.forget_logits(self.args.teacher_logits_dir is not None)
+        renewed = self._teacher.renew(self.run.student, self.args.device)
+        if from_folder:
+            self.checkpoints.require_marked(self._renewed_folder, before_round=index)
+            load_model(renewed, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME), device=str(self.args.device))
+        self._unkept_renewal = None if from_folder else index
+        self.hooks.prepare(self.run)
+        self._keep_logits_if_asked()
+        self._teacher.leave()
+
+    @property
+    def _renewed_folder(self) -> str:
+        return os.path.join(self.args.output_dir, RENEWED_TEACHER)
+
+    def keep_renewed_teacher(self) -> None:
+        """Save the renewed teacher, once, before the first checkpoint that counts on it."""
+        if self._unkept_renewal is not None and self.is_world_process_zero():
+            self.checkpoints.mark(self._renewed_folder, before_round=self._unkept_renewal)
+            save_model(self.current_teacher, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME))
+        self._unkept_renewal = None
+
+    def _keep_logits_if_asked(self) -> None:
+        """Have the teacher's logits kept from the first pass on that needs them."""
+        needs = self.method.needs_teacher and (
+            self.run.teacher_is_renewed or any(one.needs_teacher for one in self.hooks.passes(0))
+        )
+        if needs and may_keep_logits(self.args, self.given.retain, self.task.num_labels):
+            self._keep_logits()
 
     # ---- training ----
 
@@ -206,8 +272,8 @@ class UnlearningTrainer(RoundTrainer):
             logger.warning("The method stops before any further step: its bound is reached. The weights are kept.")
             output = TrainOutput(self.state.global_step, 0.0, speed_metrics("train", time.time()))
         else:
-            if self.method.needs_teacher and may_keep_logits(self.args, self.given.retain, self.task.num_labels):
-                self._keep_logits()
+            if not self.run.teacher_is_renewed:
+                self._keep_logits_if_asked()
             mask = self.hooks.mask(self.run)
             if mask is not None:
                 self.weight_mask = WeightMask(self.run.student, mask, self.teacher)
@@ -226,12 +292,14 @@ class UnlearningTrainer(RoundTrainer):
     def _keep_logits(self) -> None:
         """Have the teacher's logits on the round's samples computed once."""
         identity, device = self.checkpoints.identity, self.args.device
+        if self.run.teacher_is_renewed:
+            identity = {**identity, "model": weights_digest(self.current_teacher)}
         self._teacher.keep_logits(
             self.train_dataset,
             self.args.teacher_logits_dir or os.path.join(self.args.output_dir, "teacher_logits"),
             {side: teacher_logits_key(identity, side, device) for side in SIDES},
             self.args.teacher_logits_dtype,
-            lambda: torch.from_numpy(self.evaluator.original_predictions("forget").logits),
+            lambda: torch.from_numpy(self.run.teacher_predictions("forget").logits),
             **self._prediction_options,
         )
 
@@ -259,14 +327,20 @@ class UnlearningTrainer(RoundTrainer):
             round_index=self._rounds.index,
             round_values=self._rounds.decided.values,
             state=self.hooks.state,
+            round_state=self._rounds.decided.state,
             generator=self._noise,
         )
-        per_sample, batch, outputs = self.hooks.losses(
-            drawn, self.run.student, lambda inputs: model(**inputs), self._teacher_logits
-        )
+        current = self._rounds.current_pass
+
+        def forward(batch: Batch) -> object:
+            if current.separate_forward:
+                return forward_by_side(model, batch.inputs, batch.is_forget)
+            return model(**batch.inputs)
+
+        asked = self._teacher_logits if current.needs_teacher else None
+        per_sample, batch, outputs = self.hooks.losses(drawn, self.run.student, forward, asked)
         assert batch.positions is not None
-        paired = self._rounds.current_pass.paired
-        loss = self.step_share(per_sample, batch.positions, batch.is_forget, paired)
+        loss = self.step_share(per_sample, batch.positions, batch.is_forget, current.paired)
         return (loss, outputs) if return_outputs else loss
 
     def _teacher_logits(self, batch: Batch) -> Tensor:

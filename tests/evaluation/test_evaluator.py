@@ -13,7 +13,7 @@ from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.yardstick import Yardstick
-from hf_lotus.functional.membership import prediction_entropy
+from hf_lotus.functional.membership import fit_attack, prediction_entropy
 
 CLASSES = 4
 
@@ -185,3 +185,25 @@ def test_the_real_checkpoints_measure_what_is_known_of_them(shared):
     assert result["retrain"].rf_jsd_z < 3 < result["original"].rf_jsd_z
     assert result.controls.jsd_floor == pytest.approx(0.0671, abs=2e-3)
     assert result.controls.rf_jsd_null_mean == pytest.approx(0.0019, abs=3e-4)
+
+
+def test_a_skewed_forget_set_is_held_against_unseen_data_with_the_same_skew():
+    """Four of five forget samples are of class 0: so are accuracy and member rate of unseen data weighted."""
+    skewed = np.array([0] * 48 + [1] * 4 + [2] * 4 + [3] * 4)
+    original = {**ORIGINAL, "forget": predictions(skewed, 7)}
+    yardstick = Yardstick(original)
+    unseen = original["unseen"]
+    right = unseen.predicted == unseen.labels
+    shares = np.array([48, 4, 4, 4]) / 60
+    expected = sum(share * right[unseen.labels == c].mean() for c, share in enumerate(shares))
+    assert yardstick.controls.unseen_accuracy == pytest.approx(expected, abs=1e-12) != unseen.accuracy
+    attack = fit_attack(original["retain"].entropy, original["test"].entropy)
+    called = attack.predict(unseen.entropy[:, None])
+    expected_rate = sum(share * called[unseen.labels == c].mean() for c, share in enumerate(shares))
+    assert yardstick.controls.unseen_member_rate == pytest.approx(expected_rate, abs=1e-12)
+    result = yardstick.measure("original", original)
+    gap = np.mean([abs(result.mia_member_rate - expected_rate), abs(result.forget_accuracy - expected), 0, 0])
+    assert result.retrain_free_gap == pytest.approx(gap, abs=1e-12)
+    assert result.unseen_accuracy == unseen.accuracy  # a column of its own, of the set as it is
+    assert any("weight each class as the forget set has it" in note for note in yardstick.notes)
+    assert not Yardstick(ORIGINAL).notes

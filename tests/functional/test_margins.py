@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from hf_lotus.functional.margins import TEMPERATURES, QuantileMap, fitted_temperature, margins, matched_margins
+from hf_lotus.functional.margins import (
+    TEMPERATURES,
+    QuantileMap,
+    closed_loop_shifts,
+    fitted_temperature,
+    margins,
+    matched_margins,
+)
 
 # Few distinct values, so that ties are common; halves, so that sums are exact.
 VALUES = st.lists(st.integers(-6, 6).map(lambda n: n / 2), min_size=1, max_size=30).map(np.array)
@@ -207,3 +214,44 @@ class TestTemperature:
         logits = np.tile([1.0, 0.0], (4, 1))
         assert fitted_temperature(logits, np.zeros(4, dtype=int)) == TEMPERATURES[0]
         assert fitted_temperature(logits, np.ones(4, dtype=int)) == TEMPERATURES[1]
+
+
+class TestClosedLoop:
+    def test_a_step_by_hand(self):
+        shifts = closed_loop_shifts(
+            np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 9.0]), np.array([1.0, 20.0, -9.0]), 0.5
+        )
+        assert shifts.tolist() == [1 - 0.5, 2 - 4, 3 + 4]  # errors of −1, −19 and 18, of which 8 counts
+
+    @pytest.mark.parametrize("reach", [0.3, 0.7, 1.0])
+    def test_a_student_that_always_falls_short_still_comes_to_the_goal(self, reach):
+        """It moves by `reach` of its target's shift: the open loop is left at that share, the closed one is not."""
+        shift = np.array([-6.0])
+        for _ in range(60):
+            shift = closed_loop_shifts(shift, np.array([-6.0]), reach * shift, 0.5)
+        assert reach * shift == pytest.approx([-6.0], abs=1e-3)
+
+
+class TestBesideTrainedSamples:
+    def test_a_sample_goes_to_the_quantile_of_its_rank(self):
+        """Of 1 … 9 the third: at 2.5/9 of the unseen, which stand at 1/6, 3/6 and 5/6."""
+        known = np.array([1.0, 2, 4, 5, 6, 7, 8, 9])
+        zeros = np.zeros(8, dtype=int)
+        mapped = matched_margins(np.array([3.0]), zeros[:1], np.array([0.0, 3.0, 6.0]), zeros[:3], 1, known, zeros)
+        assert mapped == pytest.approx([3 * (2.5 / 9 - 1 / 6) * 3], abs=1e-12)
+
+    def test_trained_samples_of_other_classes_do_not_count(self):
+        generator = np.random.default_rng(0)
+        forget, unseen, known = generator.normal(size=(3, 40))
+        labels = np.arange(40) % 2
+        given = forget, labels, unseen, labels, 10
+        expected = matched_margins(*given, known, labels)
+        more = np.concatenate([known, [9.0, 9.0]]), np.concatenate([labels, [5, 5]])
+        assert np.array_equal(matched_margins(*given, *more), expected)
+        assert not np.array_equal(matched_margins(*given), expected)
+
+    def test_weights_of_the_source_are_repetitions(self):
+        source, target = np.array([3.0, 1.0, 2.0]), np.array([0.0, 1.0, 5.0, 7.0])
+        weighted = QuantileMap.fit(source, target, source_weights=np.array([1.0, 3.0, 2.0]))
+        repeated = QuantileMap.fit(np.array([3.0, 1, 1, 1, 2, 2]), target)
+        assert np.allclose(weighted.images, repeated.images) and np.array_equal(weighted.knots, repeated.knots)

@@ -140,6 +140,14 @@ class TestSummedGradients:
         squares, count = summed_gradients(LinearScores(), [batch], power=2)
         assert squares["w"].tolist() == [0.0, 0.0, 0.0] and count.item() == 1
 
+    def test_by_sample_it_does_not_depend_on_how_samples_are_dealt_out(self):
+        """(−1/2, −1/2, 0) once and (1, 0, −1/2) twice, in batches of 2 + 1 and of 1 + 1 + 1."""
+        (first, label), (second, other) = FORGET_SAMPLE, RETAIN_SAMPLE
+        pair = {"x": torch.cat([first["x"], second["x"]])}, torch.cat([label, other])
+        for batches in ([pair, RETAIN_SAMPLE], [FORGET_SAMPLE, RETAIN_SAMPLE, RETAIN_SAMPLE]):
+            sums, _ = summed_gradients(LinearScores(), batches, by_sample=True)
+            assert sums["w"].tolist() == pytest.approx([1.5, -0.5, -1.0])
+
     def test_neither_uses_nor_changes_gradients_modes_and_frozen_parameters(self):
         model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(0.5), LinearScores()).eval()
         model[0].requires_grad_(False)

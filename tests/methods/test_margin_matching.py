@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import load_dataset
+from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from hf_lotus import ForgetRetainSplit, UnlearningArguments, UnlearningTrainer
-from hf_lotus.functional.margins import fitted_temperature, margins, matched_margins
+from hf_lotus.functional.margins import fitted_temperature, margins, matched_margins, prior_shifted
 from hf_lotus.methods import LossInputs, LoTUS, MarginMatching, SalUn, Task
-from hf_lotus.methods.margin_matching import Targets
+from hf_lotus.methods.margin_matching import Prepared
 from tests.conftest import TINY_MODELS
 from tests.support.every_method import SaveAt, build
 from tests.support.method_helpers import (
@@ -29,22 +30,50 @@ from tests.support.method_helpers import (
 )
 
 
-def run_of(forget, forget_labels, unseen, unseen_labels, class_wise=False):
-    """A run in which the teacher's logits are given."""
-    given = {"forget": (forget, forget_labels), "unseen": (unseen, unseen_labels)}
-    splits = {n: SimpleNamespace(logits=np.float32(z), labels=np.array(y)) for n, (z, y) in given.items()}
-    return SimpleNamespace(class_wise=class_wise, num_forget=len(forget), teacher_predictions=splits.__getitem__)
+class Given:
+    """A run in which all logits are given, and the forget set is of the first samples of the retain set's classes."""
+
+    def __init__(self, method, teacher, student=None, retain_labels=(), class_wise=False):
+        self.teacher, self.student = (
+            {n: self._of(*x) for n, x in (given or {}).items()} for given in (teacher, student)
+        )
+        self.method, self.class_wise, self.seed = method, class_wise, 0
+        self.num_forget = len(self.teacher["forget"].labels)
+        self.retained, self.round_state, self.asked = torch.as_tensor(retain_labels, dtype=torch.long), {}, []
+        self.prepared = method.prepare(self)
+
+    @staticmethod
+    def _of(logits, labels):
+        return SimpleNamespace(logits=np.float32(logits), labels=np.array(labels))
+
+    def teacher_predictions(self, split, rows=None):
+        if rows is None:
+            return self.teacher[split]
+        self.asked += rows
+        given = self.teacher[split]
+        return SimpleNamespace(logits=given.logits[rows], labels=given.labels[rows])
+
+    def student_predictions(self, split):
+        return self.student[split]
+
+    def labels(self, split):
+        return self.retained if split == "retain" else torch.as_tensor(self.teacher[split].labels)
+
+    def decide(self, index):
+        decided = self.method.begin_round(self, index)
+        self.round_state = decided.state
+        return decided
 
 
-def batch(logits, teacher, labels, is_forget, state, positions=None, seed=0):
+def batch(logits, teacher, labels, is_forget, shifts, temperature=1.0, positions=None):
     return LossInputs(
         logits=torch.as_tensor(logits, dtype=torch.float32),
         teacher_logits=torch.as_tensor(teacher, dtype=torch.float32),
         labels=torch.as_tensor(labels),
         is_forget=torch.as_tensor(is_forget),
         positions=torch.arange(len(labels)) if positions is None else torch.as_tensor(positions),
-        state=state,
-        generator=torch.Generator().manual_seed(seed),
+        state=Prepared(*[np.empty(0)] * 4, temperature),
+        round_state={"shifts": torch.as_tensor(shifts, dtype=torch.float64)},
     )
 
 
@@ -58,41 +87,137 @@ def targets_of(inputs):
 # Class 0: forget margins 3 and 1, unseen margins 1 and −2. Class 1: one margin of 2 against one of 0.5.
 FORGET = [[4.0, 1.0, 0.0], [2.0, 1.0, -1.0], [0.0, 5.0, 3.0]], [0, 0, 1]
 UNSEEN = [[1.0, 0.0, -1.0], [0.0, 2.0, 1.0], [1.5, 2.0, 0.0]], [0, 0, 1]
+ORIGINAL = {"forget": FORGET, "unseen": UNSEEN}
+# Margins of the student on the forget set: 1.5, −14 (12 below what is wanted) and 0.5.
+STUDENT = {"forget": ([[1.5, 0.0, 0.0], [-14.0, 0.0, 0.0], [0.0, 0.5, -1.0]], [0, 0, 1])}
 
 
-class TestByHand:
-    def test_the_shifts_and_the_temperature(self):
-        targets = MarginMatching(pool_below=1).prepare(run_of(*FORGET, *UNSEEN))
-        assert targets.shifts.tolist() == [1 - 3, -2 - 1, 0.5 - 2] and targets.temperature == 1.0
-        assert MarginMatching(temperature=1.3).prepare(run_of(*FORGET, *UNSEEN)).temperature == 1.3
-        fitted = MarginMatching(fit_temperature=True).prepare(run_of(*FORGET, *UNSEEN)).temperature
+class TestTheLoopByHand:
+    def test_the_first_shifts_go_from_the_originals_margins_to_the_wanted_ones(self):
+        decided = Given(MarginMatching(pool_below=1), ORIGINAL).decide(0)
+        assert decided.state["shifts"].tolist() == [1 - 3, -2 - 1, 0.5 - 2]
+        assert decided.values == {"forget_accuracy": 1.0, "forget_accuracy_goal": 2 / 3, "margin_error": 6.5 / 3}
+        assert not decided.stop
+
+    def test_each_later_round_takes_in_half_of_what_is_missing_eight_at_most(self):
+        """Errors 1 − 1.5, −2 + 14 and 0.5 − 0.5: −0.5 and 12, of which 8 counts, and none."""
+        run = Given(MarginMatching(pool_below=1), ORIGINAL, STUDENT)
+        run.decide(0)
+        assert run.decide(1).state["shifts"].tolist() == [-2 - 0.25, -3 + 4, -1.5]
+        assert run.decide(2).state["shifts"].tolist() == [-2 - 0.5, -3 + 8, -1.5]
+
+    def test_without_gain_the_loop_is_open(self):
+        run = Given(MarginMatching(pool_below=1, gain=0.0), ORIGINAL, STUDENT)
+        first = run.decide(0).state["shifts"]
+        assert torch.equal(run.decide(1).state["shifts"], first)
+
+    def test_with_a_temperature_the_student_is_held_against_the_tempered_margin(self):
+        """Logits over 2: margins of 1/2, −1 and 1/4 are wanted; z' has twice as much, and so has each step."""
+        run = Given(MarginMatching(pool_below=1, temperature=2.0), ORIGINAL, STUDENT)
+        assert run.decide(0).state["shifts"].tolist() == [1 - 3, -2 - 1, 0.5 - 2]
+        assert run.decide(1).state["shifts"].tolist() == [-2 - 1.0, -3 + 8, -1.5 - 0.25]
+        fitted = Given(MarginMatching(fit_temperature=True), ORIGINAL).prepared.temperature
         assert fitted == fitted_temperature(np.array(UNSEEN[0]), np.array(UNSEEN[1])) != 1
 
-    def test_the_loss(self):
-        """In float64, with a forget sample of shift −3 and T = 2: its logits become (−1, 1, −1)/2."""
-        state = Targets(torch.tensor([-2.0, -3.0, -1.5]), temperature=2.0)
-        student = [[0.3, -0.2, 0.1]]
-        target = np.exp(log_softmax([[-0.5, 0.5, -0.5]]))
-        expected = -(target * log_softmax(student)).sum(axis=1)
-        given = MarginMatching().loss(batch(student, [[2.0, 1.0, -1.0]], [0], [True], state, positions=[1]))
-        assert given.numpy() == pytest.approx(expected, rel=1e-6)
-
-    def test_an_augmented_sample_keeps_its_shift(self):
-        """The teacher sees the augmented image, and its logit there is shifted as far."""
-        state = Targets(torch.tensor([-2.0]), temperature=1.0)
-        target = targets_of(batch([[0.0] * 3], [[1.0, 2.5, 0.0]], [0], [True], state))
-        torch.testing.assert_close(target, torch.softmax(torch.tensor([[-1.0, 2.5, 0.0]]), dim=1))
-
     def test_whole_classes_get_no_probability_and_need_no_unseen_set(self):
-        run = SimpleNamespace(class_wise=True, num_forget=2)
-        state = MarginMatching(temperature=2.0).prepare(run)
-        assert state.shifts.tolist() == [-math.inf, -math.inf] and state.temperature == 2.0
-        inputs = batch([[0.1, 0.2, 0.3]] * 2, [[9.0, 2.0, 0.0], [9.0, 2.0, 0.0]], [0, 2], [True, True], state)
+        run = Given(MarginMatching(temperature=2.0), {"forget": FORGET}, class_wise=True)
+        for index in (0, 1):
+            assert run.decide(index).state["shifts"].tolist() == [-math.inf] * 3
+        inputs = batch([[0.1, 0.2, 0.3]] * 2, [[9.0, 2.0, 0.0]] * 2, [0, 2], [True] * 2, [-math.inf] * 2, 2.0)
         expected = torch.softmax(torch.tensor([[-math.inf, 1.0, 0.0], [4.5, 1.0, -math.inf]]), dim=1)
         torch.testing.assert_close(targets_of(inputs), expected, rtol=1e-5, atol=1e-6)
         assert torch.isfinite(MarginMatching().loss(inputs)).all()
         with pytest.raises(ValueError, match="fit_temperature needs unseen samples of the forgotten classes"):
-            MarginMatching(fit_temperature=True).prepare(run)
+            Given(MarginMatching(fit_temperature=True), {"forget": FORGET}, class_wise=True)
+
+
+class TestWhoseUnseenMargins:
+    OWN = {**STUDENT, "unseen": ([[0.25, 0.0, -1.0], [0.0, 3.0, 1.0], [0.0, -1.0, -2.0]], [0, 0, 1])}
+
+    def wanted(self, whose):
+        run = Given(MarginMatching(pool_below=1, gain=1.0, unseen_margins=whose), ORIGINAL, self.OWN, [0, 1, 1, 1, 2])
+        before = run.decide(0).state["shifts"]
+        error = run.decide(1).state["shifts"] - before
+        return error[[0, 2]].numpy() + [1.5, 0.5]  # within ±8 of what the student has
+
+    def test_the_originals_the_students_and_their_mean(self):
+        assert self.wanted("original").tolist() == [1, 0.5]
+        assert self.wanted("student").tolist() == [0.25, -1.0]
+        assert self.wanted("mean").tolist() == [0.625, -0.25]
+
+    def test_the_originals_shifted_to_the_shares_of_what_is_left(self):
+        """Of class 0 one in three is left, of class 1 three in four, of class 2 the only one: log 1/3 and log 3/4."""
+        shifted = np.array(UNSEEN[0]) + [math.log(1 / 3), math.log(3 / 4), 0]
+        expected = matched_margins(
+            margins(*FORGET_ARRAYS), FORGET_ARRAYS[1], margins(shifted, UNSEEN_LABELS), UNSEEN_LABELS, 1
+        )
+        assert self.wanted("prior_shifted") == pytest.approx(expected[[0, 2]], abs=1e-6)
+        moved = prior_shifted(np.zeros((1, 3)), np.array([3, 4, 0]), np.array([1, 0, 0]))
+        assert moved.tolist() == [[math.log(1 / 3), -math.inf, 0.0]]
+
+
+FORGET_ARRAYS, UNSEEN_LABELS = (np.array(FORGET[0]), np.array(FORGET[1])), np.array(UNSEEN[1])
+
+
+class TestFewSamples:
+    """What a handful of samples goes to: the unseen quantile of its rank among the trained ones."""
+
+    def test_by_hand(self):
+        """One forget margin of 5 beside retained ones of 1 … 9: in the middle of nine, and of the unseen 0, 10, 20."""
+        column = lambda values: [[float(v), 0.0] for v in values]  # noqa: E731
+        retain = [v for v in range(1, 10) if v != 5]
+        teacher = {
+            "forget": (column([5]), [0]), "retain": (column(retain), [0] * 8),
+            "unseen": (column([0, 10, 20]), [0] * 3),
+        }  # fmt: skip
+        run = Given(MarginMatching(pool_below=1), teacher, retain_labels=[0] * 8)
+        assert not run.asked and run.decide(0).state["shifts"].tolist() == [10 - 5]  # its own median: the middle
+        high = {**teacher, "forget": (column([9]), [0]), "retain": (column(range(1, 9)), [0] * 8)}
+        alone = Given(MarginMatching(pool_below=1), high, retain_labels=[0] * 8).decide(0)
+        assert alone.state["shifts"].tolist() == [10 - 9]  # alone it has no rank
+        beside = Given(MarginMatching(pool_below=20), high, retain_labels=[0] * 8)
+        assert beside.asked == list(range(8))
+        # Rank 9 of 9: at 17/18, beyond the middle of the highest unseen value.
+        assert beside.decide(0).state["shifts"].tolist() == [20 - 9]
+
+    def test_no_more_than_are_needed_are_asked_for_and_by_the_seed_alone(self):
+        logits, labels = random_logits(5, count=300, classes=2)
+        teacher = {"forget": (logits[:9], [0] * 9), "retain": (logits, labels), "unseen": random_logits(6)}
+        runs = [Given(MarginMatching(pool_below=50), teacher, retain_labels=labels) for _ in range(2)]
+        assert runs[0].asked == runs[1].asked and len(set(runs[0].asked)) == 50
+        assert {labels[row] for row in runs[0].asked} == {0}
+
+    @pytest.mark.parametrize("count", [1, 3, 10, 30])
+    @pytest.mark.parametrize("family", ["vit", "resnet"])
+    def test_a_request_of_a_few_changes_their_predictions_and_hardly_the_rest(
+        self, make, parts, processor, family, count
+    ):
+        """By the defaults, but for 2 of 6 rounds: never a no-op, whatever the model gets right or wrong of them."""
+        open_values = dict.fromkeys(("learning_rate", "per_device_train_batch_size"))
+        few = parts["forget"].select(range(count))
+        options = {"forget_dataset": few, "retain_dataset": parts["retain"]}
+        trainer = make(trained(family, processor), MarginMatching(), {**open_values, "num_train_epochs": 2}, **options)
+        assert (trainer.args.learning_rate, trainer.args.train_batch_size) == (5e-4, 64)
+        trainer.train()
+        assert trainer.state.global_step == 2 * 12
+        before, after = trainer.evaluator.yardstick.original, trainer.student_predictions()
+        assert not equal(weights(trainer.model), weights(trainer.teacher))
+        goals = trainer.method._goals(trainer.run)
+        rows = {name: margins(given["forget"].logits, given["forget"].labels) for name, given in
+                {"before": before, "after": after}.items()}  # fmt: skip
+        assert np.abs(goals - rows["after"]).mean() < np.abs(goals - rows["before"]).mean()
+        assert after["retain"].accuracy > before["retain"].accuracy - 0.03
+
+    def test_a_round_is_as_long_as_it_takes_to_show_each_sample_and_within_bounds(self, tiny_model):
+        def plan(num_forget, num_retain):
+            task = Task(tiny_model("vit"), False, 10, (), num_retain=num_retain, num_forget=num_forget)
+            (one,) = MarginMatching().passes(task, 0)
+            return one.forget_share, one.samples, MarginMatching().streams(task).retain_fraction
+
+        assert plan(5000, 45000) == (0.5, 18500, 1.0)  # LoTUS's: 5,000 + 30 % of 45,000
+        assert plan(10, 49990) == (0.25, 768, pytest.approx(5760 / 49990))
+        assert plan(25000, 25000) == (0.5, 48750, 1.0)  # one and a half of LoTUS's
+        assert plan(500, 49500)[1] == 1850
 
 
 def random_logits(seed, count=120, classes=4):
@@ -101,12 +226,25 @@ def random_logits(seed, count=120, classes=4):
 
 
 class TestTargets:
-    def test_margins_become_those_of_unseen_samples_and_other_logits_stay(self):
+    def test_the_loss(self):
+        """In float64, with a forget sample of shift −3 and T = 2: its logits become (−1, 1, −1)/2."""
+        student = [[0.3, -0.2, 0.1]]
+        target = np.exp(log_softmax([[-0.5, 0.5, -0.5]]))
+        expected = -(target * log_softmax(student)).sum(axis=1)
+        inputs = batch(student, [[2.0, 1.0, -1.0]], [0], [True], [-2.0, -3.0, -1.5], 2.0, positions=[1])
+        assert MarginMatching().loss(inputs).numpy() == pytest.approx(expected, rel=1e-6)
+
+    def test_an_augmented_sample_keeps_its_shift(self):
+        """The teacher sees the augmented image, and its logit there is shifted as far."""
+        target = targets_of(batch([[0.0] * 3], [[1.0, 2.5, 0.0]], [0], [True], [-2.0]))
+        torch.testing.assert_close(target, torch.softmax(torch.tensor([[-1.0, 2.5, 0.0]]), dim=1))
+
+    def test_margins_become_the_wanted_ones_and_other_logits_stay(self):
         forget, unseen = random_logits(0), random_logits(1)
-        state = MarginMatching(pool_below=1).prepare(run_of(*forget, *unseen))
-        logits = torch.as_tensor(forget[0], dtype=torch.float32)
-        labels = forget[1]
-        target = targets_of(batch(logits, logits, labels, [True] * len(labels), state)).double()
+        run = Given(MarginMatching(pool_below=1), {"forget": forget, "unseen": unseen})
+        logits, labels = torch.as_tensor(forget[0], dtype=torch.float32), forget[1]
+        shifts = run.decide(0).state["shifts"]
+        target = targets_of(batch(logits, logits, labels, [True] * len(labels), shifts)).double()
         expected = matched_margins(margins(*forget), labels, margins(*unseen), unseen[1], pool_below=1)
         np.testing.assert_allclose(margins(target.log().numpy(), labels), expected, atol=1e-3)
         # Of two classes that are not the sample's own, the ratio of probabilities is the teacher's.
@@ -117,22 +255,17 @@ class TestTargets:
     def test_where_forget_and_unseen_are_one_sample_the_teachers_own_predictions_are_the_target(self):
         forget = random_logits(2)
         order = np.random.default_rng(0).permutation(len(forget[1]))
-        run = run_of(*forget, forget[0][order], forget[1][order])
-        for method in (MarginMatching(), MarginMatching(pool_below=1)):
-            state = method.prepare(run)
-            assert not state.shifts.any()
-            inputs = batch(forget[0], forget[0], forget[1], [True] * 120, state)
-            expected = torch.softmax(inputs.teacher_logits, dim=1)
-            torch.testing.assert_close(targets_of(inputs), expected, rtol=1e-5, atol=1e-6)
+        teacher = {"forget": forget, "unseen": (forget[0][order], forget[1][order])}
+        run = Given(MarginMatching(pool_below=1), teacher)
+        shifts = run.decide(0).state["shifts"]
+        assert not shifts.any()
+        inputs = batch(forget[0], forget[0], forget[1], [True] * 120, shifts)
+        torch.testing.assert_close(targets_of(inputs), torch.softmax(inputs.teacher_logits, 1), rtol=1e-5, atol=1e-6)
 
-    def test_retained_samples_have_the_targets_of_lotus(self):
+    def test_retained_samples_have_the_originals_own_predictions_whatever_the_temperature(self):
         logits, labels = random_logits(3)
-        state = Targets(torch.full((7,), -5.0), 2.0)  # fewer forget samples than the batch has samples
-        inputs = batch(random_logits(4)[0], logits, labels, [False] * 120, state)
-        again = LossInputs(
-            **{**vars(inputs), "round_values": {"temperature": 3.0}, "generator": torch.Generator().manual_seed(0)}
-        )
-        torch.testing.assert_close(MarginMatching().loss(inputs), LoTUS().loss(again), rtol=0, atol=0)
+        inputs = batch(random_logits(4)[0], logits, labels, [False] * 120, [-5.0] * 7, 2.0)
+        torch.testing.assert_close(targets_of(inputs), torch.softmax(inputs.teacher_logits, 1), rtol=1e-5, atol=1e-6)
 
 
 class TestARun:
@@ -145,35 +278,69 @@ class TestARun:
         assert original["forget"].labels.tolist() == parts["forget"]["label"]
         before, there = (margins(p.logits, p.labels) for p in original.values())
         labels = original["forget"].labels
-        expected = matched_margins(before, labels, there, original["unseen"].labels, pool_below=5) - before
-        np.testing.assert_allclose(trainer.hooks.state.shifts.numpy(), expected, atol=1e-5)
+        few = [c for c in range(10) if (labels == c).sum() < 5]
+        rows = [row for row, label in enumerate(parts["retain"]["label"]) if label in few]
+        chosen = trainer.method._ranked_beside(trainer.run, labels)
+        assert set(chosen) <= set(rows) and len(chosen) == sum(min(5, parts["retain"]["label"].count(c)) for c in few)
+        beside = trainer.run.teacher_predictions("retain", chosen) if chosen else None
+        extra = (margins(beside.logits, beside.labels), beside.labels) if chosen else ()
+        expected = matched_margins(before, labels, there, original["unseen"].labels, 5, *extra) - before
+        np.testing.assert_allclose(trainer.round_state["shifts"].numpy(), expected, atol=1e-5)
         assert len(np.unique(np.round(expected, 4))) > 30  # a mix-up would be seen
         met = []
         for given in seen:
             rows = given.position[given.is_forget]
             assert given.labels[given.is_forget].tolist() == labels[rows].tolist()
-            with torch.no_grad():
-                images = trainer.splits["forget"]
-                pixels = images.finish({k: v for k, v in images.__getitems__(rows.tolist()).items() if k != "labels"})
-                logits = trainer.teacher(**pixels).logits
-            torch.testing.assert_close(logits.numpy(), original["forget"].logits[rows], rtol=1e-4, atol=1e-4)
+            assert (len(rows), len(given.labels)) == (8, 32)  # of 60 forget samples: a quarter of each batch
             met += rows.tolist()
-        assert sorted(met) == list(range(60))
+        assert {met.count(row) for row in range(60)} == {3, 4}  # 24 batches of 8
 
-    def test_the_original_is_asked_once(self, make, processor):
+    def test_rows_of_the_retain_set_are_predicted_in_the_order_asked_for(self, make, parts, processor):
         trainer = make(trained("vit", processor), MarginMatching())
-        trainer.run.teacher_predictions("forget"), trainer.run.teacher_predictions("unseen")
-        asked = []
-        trainer.teacher.register_forward_hook(lambda *_: asked.append(1))
-        trainer.method.prepare(trainer.run)
-        assert not asked
+        rows = [7, 3, 170]
+        given = trainer.run.teacher_predictions("retain", rows)
+        assert given.labels.tolist() == [parts["retain"]["label"][row] for row in rows]
+        pixels, _ = pixels_of(parts["retain"].select(rows), processor)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                torch.from_numpy(given.logits), trainer.teacher(pixels).logits, rtol=1e-4, atol=1e-4
+            )
 
-    def test_resumed_within_a_round_it_ends_with_the_same_bits(self, tmp_path):
-        whole = build(tmp_path, MarginMatching(), callbacks=[SaveAt(5)])
+    def test_the_loop_is_closed_over_the_student_as_it_is_before_each_round(self, make, processor):
+        trainer = make(trained("resnet", processor), MarginMatching(), {"num_train_epochs": 3})
+        measured, begin = [], trainer.method.begin_round
+
+        def noted(run, index):
+            before, state = run.student_predictions("forget"), dict(run.round_state)
+            decided = begin(run, index)
+            measured.append((margins(before.logits, before.labels), state, decided))
+            return decided
+
+        object.__setattr__(trainer.method, "begin_round", noted)
+        trainer.train()
+        goals = trainer.method._goals(trainer.run)
+        for reached, state, decided in measured[1:]:
+            expected = state["shifts"].numpy() + 0.5 * np.clip(goals - reached, -8, 8)
+            np.testing.assert_allclose(decided.state["shifts"].numpy(), expected, atol=1e-9)
+        errors = [decided.values["margin_error"] for _, _, decided in measured]
+        assert errors[2] < errors[1] < errors[0]
+
+    @pytest.mark.parametrize("step", [5, 24, 30])
+    def test_resumed_it_has_the_shifts_to_the_bit_and_without_them_it_would_not_end_alike(self, tmp_path, step):
+        """Within the first round, at its end before the next was decided, and within the second."""
+        options = {"num_train_epochs": 3, "learning_rate": 0.01}
+        whole = build(tmp_path, MarginMatching(), callbacks=[SaveAt(5, 24, 30)], **options)
         whole.train()
-        resumed = build(tmp_path, MarginMatching())
-        resumed.train(str(tmp_path / "checkpoint-5"))
+        resumed = build(tmp_path, MarginMatching(), **options)
+        resumed.train(str(tmp_path / f"checkpoint-{step}"))
         assert equal(weights(resumed.model), weights(whole.model))
+        assert torch.equal(resumed.round_state["shifts"], whole.round_state["shifts"])
+        folder = tmp_path / f"checkpoint-{step}"
+        kept = load_file(folder / "round_state.safetensors")
+        save_file({"shifts": kept["shifts"] - 1}, folder / "round_state.safetensors")
+        other = build(tmp_path, MarginMatching(), **options)
+        other.train(str(folder))
+        assert not equal(weights(other.model), weights(whole.model))
 
     def test_an_unseen_set_is_needed(self, make):
         with pytest.raises(ValueError, match="MarginMatching needs unseen_dataset"):
@@ -189,11 +356,12 @@ class TestARun:
             trainer.train()
 
     def test_within_salun_only_masked_weights_move_by_the_same_targets(self, make, processor):
-        trainer = make(trained("resnet", processor), SalUn(MarginMatching(), saliency=0.3))
+        trainer = make(trained("resnet", processor), SalUn(MarginMatching(), saliency=0.3), {"num_train_epochs": 1})
         mask, original = trainer.method.mask(trainer.run), weights(trainer.model)
         trainer.train()
-        alone = make(trained("resnet", processor), MarginMatching())
-        assert torch.equal(trainer.hooks.state.shifts, alone.method.prepare(alone.run).shifts)
+        alone = make(trained("resnet", processor), MarginMatching(), {"num_train_epochs": 1})
+        alone.train()
+        assert torch.equal(trainer.round_state["shifts"], alone.round_state["shifts"])
         moved = {name: parameter.detach() != original[name] for name, parameter in trainer.model.named_parameters()}
         assert not any((moved[name] & ~mask[name]).any() for name in moved)
         assert torch.cat([moved[name][mask[name]] for name in moved]).double().mean() > 0.99
@@ -229,7 +397,7 @@ def memorised(parts, processor):
 
 
 class TestTheClaim:
-    ARGUMENTS = {"num_train_epochs": 30, "learning_rate": 1e-3}
+    ARGUMENTS = {"num_train_epochs": 10, "learning_rate": 1e-3, "lr_scheduler_type": "cosine"}
 
     def unlearned(self, make, model, method, **options):
         trainer = make(model, method, self.ARGUMENTS, **options)
@@ -263,7 +431,11 @@ class TestTheClaim:
         ({"temperature": math.inf}, "temperature must be above 0"),
         ({"temperature": 1.2, "fit_temperature": True}, "not both"),
         ({"pool_below": 0}, "pool_below must be 1 or more samples, got 0"),
-        ({"retain_fraction": 1.5}, "retain_fraction"),
+        ({"forget_share": 1.5}, "forget_share must lie between 0 and 1"),
+        ({"gain": -0.1}, "gain must lie between 0 and 2"),
+        ({"gain": math.nan}, "gain must lie between 0 and 2"),
+        ({"unseen_margins": "mine"}, "unseen_margins must be original"),
+        ({"visits": 0.0}, "visits must be above 0"),
     ],
 )
 def test_fields_out_of_range_are_refused(fields, said):
@@ -271,11 +443,17 @@ def test_fields_out_of_range_are_refused(fields, said):
         MarginMatching(**fields)
 
 
-@pytest.mark.parametrize("family", ["vit", "resnet"])
-def test_rounds_rate_and_batch_are_those_of_lotus(tiny_model, family):
-    task = Task(tiny_model(family), False, 10, ())
-    assert MarginMatching().default_arguments(task) == LoTUS().default_arguments(task)
-    assert MarginMatching().streams(task) == LoTUS().streams(task)
+@pytest.mark.parametrize(("family", "batch_size"), [("vit", 64), ("resnet", 128)])
+def test_rounds_rate_and_batch_by_family_and_by_the_number_of_samples(tiny_model, monkeypatch, family, batch_size):
+    def defaults(num_forget):
+        given = MarginMatching().default_arguments(Task(tiny_model(family), False, 10, (), 900, num_forget))
+        assert (given["lr_scheduler_type"], given["warmup_steps"]) == ("cosine", 0.05)
+        return tuple(given[n] for n in ("learning_rate", "num_train_epochs", "per_device_train_batch_size"))
+
+    assert defaults(100) == (1e-3, 10, batch_size)
+    assert defaults(64) == (5e-4, 6, 64)
+    monkeypatch.setattr("hf_lotus.methods.base._LARGE", 1000)
+    assert defaults(100) == ((2e-5, 10, 32) if family == "vit" else (1e-3, 10, 128))
 
 
 def test_the_real_checkpoint_forgets_to_the_bound(shared, tmp_path):

@@ -14,6 +14,7 @@ from hf_lotus.methods import (
     LoTUS,
     SalUn,
     UnlearningMethod,
+    WarmRestart,
     WeightEdit,
     describe,
     name_of,
@@ -24,6 +25,7 @@ from tests.support.method_helpers import class_wise_parts, equal, trained, weigh
 IN_SMALL = {
     "lotus": LoTUS(stop_margin=2.0),
     "ssd": SSD(alpha=1.5),
+    "warm_restart": WarmRestart(restart_rounds=1),
     "unsir": UNSIR(noise_batch_size=8, noise_batches=2, noise_steps=2, retain_per_class=5),
 }
 METHODS_IN_SMALL = {name: IN_SMALL.get(name) or kind() for name, kind in METHODS.items()}
@@ -68,7 +70,8 @@ def test_a_method_is_a_frozen_dataclass_of_one_of_the_two_kinds(name):
 
 def test_the_names_are_those_of_the_command_line():
     assert list(METHODS) == [
-        "lotus", "margin_matching", "finetune", "neggrad_plus", "random_labels", "bad_teacher", "scrub", "ssd",
+        "lotus", "margin_matching", "warm_restart",
+        "finetune", "neggrad_plus", "random_labels", "bad_teacher", "scrub", "ssd",
         "unsir", "salun", "retrain",
     ]  # fmt: skip
     assert all(name_of(kind()) == name for name, kind in METHODS.items())

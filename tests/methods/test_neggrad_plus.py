@@ -84,6 +84,42 @@ def test_every_step_is_so_with_an_uneven_tail_and_a_forget_set_that_starts_over(
         assert_step_is_the_papers(0.8, batch, after)
 
 
+def authors_gradient(batch, alpha):
+    """In train mode, each side by itself: α∇L_r − (1 − α)∇L_f, of a ResNet with the given weights."""
+    model = TINY_MODELS["resnet"]().train()
+    model.load_state_dict(batch.weights)
+    for chosen, weight in ((~batch.is_forget, alpha), (batch.is_forget, alpha - 1)):
+        loss = F.cross_entropy(model(batch.pixel_values[chosen]).logits, batch.labels[chosen])
+        (weight * loss).backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()]), dict(model.named_buffers())
+
+
+@pytest.mark.parametrize("alpha", [0.95, 0.5])
+def test_with_batch_norm_the_gradient_and_the_statistics_are_those_of_the_authors_two_passes(
+    make, processor, monkeypatch, alpha
+):
+    """Cosine 1; one pass over both sides together has another gradient."""
+    arguments = {**PLAIN_SGD, "max_steps": 1}
+    trainer = make(trained("resnet", processor), NegGradPlus(alpha), arguments)
+    seen = record_batches(trainer, monkeypatch)
+    trainer.train()
+    expected, buffers = authors_gradient(seen[0], alpha)
+    step = [seen[0].weights[name] - parameter.detach() for name, parameter in trainer.model.named_parameters()]
+    taken = torch.cat([part.flatten() for part in step])
+    assert F.cosine_similarity(taken, expected, dim=0) == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(taken, expected, rtol=1e-4, atol=1e-6)
+    for name, value in trainer.model.named_buffers():
+        torch.testing.assert_close(value, buffers[name])
+
+    joint = TINY_MODELS["resnet"]().train()
+    joint.load_state_dict(seen[0].weights)
+    losses = F.cross_entropy(joint(seen[0].pixel_values).logits, seen[0].labels, reduction="none")
+    forget = seen[0].is_forget
+    (alpha * losses[~forget].mean() - (1 - alpha) * losses[forget].mean()).backward()
+    mixed = torch.cat([parameter.grad.flatten() for parameter in joint.parameters()])
+    assert F.cosine_similarity(mixed, expected, dim=0) < 0.99
+
+
 def test_each_retain_batch_is_joined_by_one_forget_batch_and_the_forget_set_cycles(make, parts, monkeypatch):
     """Five batches of 16 forget samples from 25: no sample comes back before all have been shown."""
     forget, retain = parts["forget"].select(range(25)), parts["retain"].select(range(70))

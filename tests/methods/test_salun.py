@@ -36,7 +36,7 @@ def test_the_mask_is_the_top_share_over_all_parameters_in_eval_mode(make, proces
     batches = list(trainer.run.batches("forget"))
     assert [len(labels) for _, labels in batches] == [32, 28]
     for inputs, labels in batches:  # gradients add up in .grad
-        F.cross_entropy(model(**inputs).logits, labels).backward()
+        F.cross_entropy(model(**inputs).logits, labels, reduction="sum").backward()
     sizes = np.concatenate([parameter.grad.abs().numpy().ravel() for parameter in model.parameters()])
     mask = trainer.method.mask(trainer.run)
     assert list(mask) == [name for name, _ in model.named_parameters()]
@@ -47,6 +47,17 @@ def test_the_mask_is_the_top_share_over_all_parameters_in_eval_mode(make, proces
     shares = [part.double().mean().item() for part in mask.values()]
     assert max(shares) - min(shares) > 0.1
     assert equal(weights(trainer.teacher), weights(trained(family, processor)))
+
+
+@pytest.mark.parametrize("family", ["resnet", "vit"])
+def test_the_mask_does_not_depend_on_the_batch_size(make, processor, family):
+    """60 samples in 32 + 28, in 8 × 7 + 4, and at once; of weights on the edge rounding may choose another one."""
+    masks = []
+    for size in (32, 7, 60):
+        trainer = make(trained(family, processor), SalUn(saliency=0.3), {"per_device_train_batch_size": size})
+        mask = trainer.method.mask(trainer.run)
+        masks.append(torch.cat([part.flatten() for part in mask.values()]))
+    assert all(int((mask != masks[0]).sum()) <= 4 for mask in masks[1:])
 
 
 OPTIMIZERS = {
@@ -113,6 +124,15 @@ class Inner(GradientMethod):
     def learning_rate_scale(self, task, index):
         return 0.5**index
 
+    def learning_rate_within(self, task, index, share, rounds):
+        return 0.5**index * share / rounds
+
+    def renews_teacher(self, task, index):
+        return index == 3
+
+    def may_end_with(self, task, index):
+        return index == 4
+
     def transform(self, batch, student):
         return f"{batch} for {student}"
 
@@ -130,7 +150,9 @@ def test_every_hook_but_the_mask_is_the_inner_methods():
     outer, inner = SalUn(Inner()), Inner()
     calls = {
         "streams": ("task",), "passes": ("task", 2), "prepare": ("run",), "begin_round": ("run", 1),
-        "learning_rate_scale": ("task", 3), "transform": ("batch", "student"), "loss": ("inputs",),
+        "learning_rate_scale": ("task", 3), "learning_rate_within": ("task", 3, 0.5, 4.0),
+        "renews_teacher": ("task", 3), "may_end_with": ("task", 4),
+        "transform": ("batch", "student"), "loss": ("inputs",),
         "round_distance": ("run",), "default_arguments": ("task",),
     }  # fmt: skip
     for name, given in calls.items():

@@ -117,6 +117,65 @@ class TestPairs:
             assert sorted(len(part) for part in forget) == [0, 1, 1, 1]
 
 
+class TestBalance:
+    HALF = Pass(forget_share=0.5, samples=80)
+
+    def test_every_batch_has_its_share_and_both_sides_start_over(self):
+        ([batches], sampler) = dealt(12, 50, self.HALF, 16)
+        assert [len(batch) for batch in batches] == [16] * 5 and sampler.steps(0) == 5
+        forget, retain = ([p for p in flat(batches) if (p < 12) is side] for side in (True, False))
+        assert [sum(p < 12 for p in batch) for batch in batches] == [8] * 5
+        assert sorted(forget[:12]) == sorted(forget[12:24]) == list(range(12)) and forget[:12] != forget[12:24]
+        assert len(set(retain)) == 40 <= 50  # none of the 50 twice before all had their turn
+
+    def test_a_single_forget_sample_fills_its_share_and_rounds_differ_in_the_rest(self):
+        which = Pass(forget_share=0.25, samples=24)
+        ([first], _) = dealt(1, 90, which, 8)
+        ([second], _) = dealt(1, 90, which, 8, index=1)
+        for batches in (first, second):
+            assert [batch.count(0) for batch in batches] == [2, 2, 2]
+        assert first != second
+
+    @pytest.mark.parametrize(("ranks", "accumulation"), [(2, 1), (1, 4), (2, 2)])
+    def test_the_parts_together_are_the_step_of_one_process(self, ranks, accumulation):
+        ([whole], _) = dealt(30, 70, self.HALF, 16)
+        parts, _ = dealt(30, 70, self.HALF, 16 // ranks // accumulation, ranks=ranks, accumulation=accumulation)
+        steps = steps_of(parts, accumulation)
+        assert [sorted(flat(step)) for step in steps] == [sorted(batch) for batch in whole]
+        assert {len(part) for step in steps for part in step} == {16 // ranks // accumulation}
+
+    @pytest.mark.parametrize("sizes", [(0, 5), (5, 0)])
+    def test_both_sides_are_needed(self, sizes):
+        with pytest.raises(ValueError, match="has no samples"):
+            dealt(*sizes, self.HALF, 2)
+
+
+class TestAtLeastTwo:
+    """What BatchNorm needs of every batch."""
+
+    @pytest.mark.parametrize(
+        ("samples", "size", "sizes"),
+        [(33, 32, [33]), (65, 32, [32, 33]), (34, 32, [32, 2]), (64, 32, [32, 32]), (1, 32, [2]), (3, 1, [2, 2, 2])],
+    )
+    def test_a_last_sample_joins_the_batch_before_it(self, samples, size, sizes):
+        ([batches], sampler) = dealt(0, samples, KEPT, size, at_least=2)
+        assert [len(batch) for batch in batches] == sizes and sampler.steps(0) == len(sizes)
+        assert {position % samples for position in flat(batches)} == set(range(samples))
+        assert sorted(position for position in flat(batches) if position < samples) == list(range(samples))
+
+    def test_so_do_the_few_that_would_leave_a_rank_with_one(self):
+        """18 samples in steps of 16 on four parts: the two that are left join the first step."""
+        ranks, _ = dealt(0, 18, KEPT, 4, ranks=2, accumulation=2, at_least=2)
+        (step,) = steps_of(ranks, 2)
+        assert sorted(len(part) for part in step) == [4, 4, 5, 5] and sorted(flat(step)) == list(range(18))
+        ranks, _ = dealt(0, 24, KEPT, 4, ranks=2, accumulation=2, at_least=2)
+        assert [sorted(len(part) for part in step) for step in steps_of(ranks, 2)] == [[4] * 4, [2] * 4]
+
+    def test_without_need_a_last_sample_stays_alone(self):
+        ([batches], _) = dealt(0, 33, KEPT, 32)
+        assert [len(batch) for batch in batches] == [32, 1]
+
+
 class TestSharing:
     @pytest.mark.parametrize("which", [MIXED, ALONE, KEPT, (ALONE, KEPT), PAIRED], ids=str)
     @pytest.mark.parametrize(("ranks", "accumulation"), [(2, 1), (1, 4), (2, 2), (4, 1)])

@@ -68,7 +68,7 @@ def test_raw_images_without_an_image_processor(make):
 
 
 def test_something_that_is_no_method(make):
-    with pytest.raises(TypeError, match="lotus, margin_matching, finetune"):
+    with pytest.raises(TypeError, match="lotus, margin_matching, warm_restart, finetune"):
         make(method="lotus")
 
 

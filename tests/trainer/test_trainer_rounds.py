@@ -6,10 +6,12 @@ import math
 from dataclasses import replace
 
 import pytest
-from transformers import TrainerCallback
+import torch
+from transformers import ResNetConfig, ResNetForImageClassification, TrainerCallback
 
-from hf_lotus.methods import UNSIR, Finetune
+from hf_lotus.methods import METHODS, UNSIR, Finetune
 from tests.support.every_method import SHORT_SCRUB, SaveAt, build
+from tests.support.method_helpers import equal, weights
 
 # 60 forget samples in steps of 16 and 180 retain samples in steps of 32.
 FIRST, LATER = 4 + 6, 6
@@ -153,3 +155,23 @@ class TestOnceARound:
         assert len(steps) == 2 * FIRST and max(steps[10:14]) < 0 < min(steps[14:])
         means = [entry["loss"] for entry in whole.state.log_history if "loss" in entry]
         assert means[1:] == pytest.approx([sum(steps[4:10]) / 6, sum(steps[10:14]) / 4, sum(steps[14:]) / 6], rel=1e-4)
+
+
+@pytest.mark.parametrize("forgotten", [1, 2, 33])
+@pytest.mark.parametrize("name", ["scrub", "neggrad_plus", "random_labels", "finetune"])
+def test_a_last_batch_of_one_does_not_stop_a_batch_norm_model(make, parts, name, forgotten):
+    """Its last map has one pixel, of which BatchNorm has no statistics in a batch of one: torch refuses it."""
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 8, 8], "depths": [1, 1, 1]}
+    model = ResNetForImageClassification(ResNetConfig(**sizes, layer_type="basic", num_labels=10))
+    pixels = torch.zeros(1, 3, 16, 16)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        model.train()(pixels)
+    sets = {
+        "forget_dataset": parts["forget"].select(range(forgotten)),
+        "retain_dataset": parts["retain"].select(range(33)),
+    }
+    trainer = make(model, METHODS[name](), {"num_train_epochs": 1}, **sets)
+    before = weights(model)
+    trainer.train()
+    assert trainer.state.global_step >= 1 and not equal(weights(trainer.model), before)
+    assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
