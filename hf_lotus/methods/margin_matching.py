@@ -145,7 +145,7 @@ class MarginMatching(GradientMethod):
         if run.class_wise:
             return Round(state={"shifts": torch.full((run.num_forget,), -math.inf, dtype=torch.float64)})
         prepared = cast(Prepared, run.prepared)
-        goals = self._goals(run, prepared)
+        goals = self._goals(run)
         reached = prepared.forget
         if index > 0:
             reached = _margins(run.student_predictions("forget"))
@@ -161,9 +161,9 @@ class MarginMatching(GradientMethod):
         }
         return Round(values, state={"shifts": torch.from_numpy(shifts)})
 
-    def _goals(self, run: Run, prepared: Prepared) -> np.ndarray:
+    def _goals(self, run: Run) -> np.ndarray:
         """The margins that the student should have on D_f, shape (num_forget,)."""
-        kept = run.teacher_predictions("unseen")
+        prepared, kept = cast(Prepared, run.prepared), run.teacher_predictions("unseen")
         if self.unseen_margins == "original":
             wanted = self._matched(prepared, _margins(kept), kept.labels)
         elif self.unseen_margins == "prior_shifted":
