@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hf_lotus.data.images import Augmentation
-from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Round, Run, Task
+from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Round, Run, Task
 from hf_lotus.methods.margin_matching import MarginMatching
 from hf_lotus.methods.rounds import Pass, Streams
 
@@ -51,6 +51,14 @@ class WarmRestart(GradientMethod):
     """
 
     name: ClassVar[str] = "warm_restart"
+    paper: ClassVar[Paper] = Paper(
+        key="loshchilov2017sgdr",
+        title="SGDR: Stochastic Gradient Descent with Warm Restarts",
+        authors="Loshchilov, Ilya and Hutter, Frank",
+        venue="ICLR",
+        year=2017,
+        arxiv="1608.03983",
+    )
 
     inner: GradientMethod = field(default=MarginMatching())
     restart_rounds: int | None = None

@@ -210,7 +210,7 @@ class UnlearningTrainer(RoundTrainer):
         renewed = self._teacher.renew(self.run.student, self.args.device)
         if from_folder:
             self.checkpoints.require_marked(self._renewed_folder, before_round=index)
-            load_model(renewed, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME), device=str(self.args.device))
+            load_model(renewed, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME))
         self._unkept_renewal = None if from_folder else index
         self.hooks.prepare(self.run)
         self._keep_logits_if_asked()
