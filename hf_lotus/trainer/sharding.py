@@ -125,9 +125,9 @@ def check_sharding(accelerator: Accelerator, method: UnlearningMethod) -> None:
 def _check_method(method: UnlearningMethod, what: str) -> None:
     """Refuse a method that takes hold of single weights, or asks the student for more than the batch's logits."""
     hooks = {
-        "renews_teacher": "takes a whole copy of the student amid the run",
         "mask": "holds single weights still, which it cannot find again once they are divided",
         "transform": "asks the student while a batch is made, on some ranks and perhaps not on others",
+        "renews_teacher": "takes a whole copy of the student amid the run",
     }
     why = "edits the weights of the whole model" if isinstance(method, WeightEdit) else None
     for hook, reason in hooks.items():

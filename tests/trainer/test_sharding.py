@@ -95,12 +95,7 @@ def test_the_best_round_is_loaded_into_divided_weights(ranks, records):
         *[
             (name, "FSDP: it asks the student while a batch is made")
             for name in sorted(REFUSED)
-            if name.startswith("unsir")
-        ],
-        *[
-            (name, "FSDP: it takes a whole copy of the student amid the run")
-            for name in sorted(REFUSED)
-            if name.startswith("warm_restart")
+            if name.startswith(("unsir", "warm_restart"))
         ],
         ("ssd", "ssd does not go with FSDP: it edits the weights of the whole model. Run it with the whole model"),
         ("version 1", "fsdp_version is 1, whose flattened weights"),
