@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
-from typing import Protocol, TypeGuard, cast
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeGuard
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from hf_lotus.data.checks import check_label_names, check_labels, check_rows
 from hf_lotus.data.images import ReadyImages, ready
+from hf_lotus.data.sized import sized
 
 
 def ready_splits(
@@ -60,7 +61,7 @@ class BatchedDataset(Protocol):
 
 def num_samples(dataset: Dataset) -> int:
     """Samples of a data set; torch's `Dataset` does not declare the length that all but streamed ones have."""
-    return len(cast(Sized, dataset))
+    return len(sized(dataset))
 
 
 def gives_batches(dataset: Dataset) -> TypeGuard[BatchedDataset]:
