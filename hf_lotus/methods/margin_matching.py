@@ -52,7 +52,8 @@ class MarginMatching(GradientMethod):
         unseen_margins: whose margins on unseen data are U_c: "original", the "student"'s own before each round, or
             the "mean" of what the two ask for. The original's is too high a bound where the deletion changes what
             unseen data looks like; the student's own can run away downwards.
-        forget_share: share of forget samples in a batch. Default: a half; a quarter where there are few.
+        forget_share: share of forget samples in a batch, or all of them where they are fewer. Default: a half; a
+            quarter where there are few.
         visits: how often a round shows each forget sample.
         temperature: T. At 1 the target is as sure as the original is of unseen samples, overconfident or not.
         fit_temperature: take as T the temperature that calibrates the original on the unseen set.
