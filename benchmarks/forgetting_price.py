@@ -33,13 +33,13 @@ from hf_lotus import (
     LoTUS,
     MarginMatching,
     UnlearningArguments,
-    UnlearningMethod,
     UnlearningTrainer,
     WarmRestart,
 )
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.evaluation.features import penultimate_features
 from hf_lotus.functional.linear_probe import label_probe
+from hf_lotus.methods import UnlearningMethod
 from hf_lotus.trainer.relearning import measured_relearning_excess
 from hf_lotus.utils.files import write_whole
 from hf_lotus.utils.text import markdown_table
@@ -49,9 +49,9 @@ ROUNDS = {"small ResNet": EPOCHS, "small ViT": EPOCHS, "CIFAR-10 checkpoint": 12
 LENGTHS = {"small ResNet": (1, 2, 4, 7, 10, 15), "small ViT": (1, 2, 4, 7, 10, 15), "CIFAR-10 checkpoint": (1, 2, 4)}
 RATES = {"small ResNet": (0.1, 0.03), "small ViT": (5e-3, 1.5e-3), "CIFAR-10 checkpoint": (0.1,)}
 HEADS = {
-    "cost": ("Cost", 3), "relearning_excess": ("Relearning", 3), "probe": ("Probe", 3), "forget_accuracy": ("Forget", 3),
-    "own_unseen_accuracy": ("Unseen", 3), "retain_accuracy": ("Retain", 3), "test_accuracy": ("Test", 3),
-    "avg_gap": ("Avg Gap", 4),
+    "cost": ("Cost", 3), "relearning_excess": ("Relearning", 3), "probe": ("Probe", 3),
+    "forget_accuracy": ("Forget", 3), "own_unseen_accuracy": ("Unseen", 3), "retain_accuracy": ("Retain", 3),
+    "test_accuracy": ("Test", 3), "avg_gap": ("Avg Gap", 4),
 }  # fmt: skip
 
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 logger = logging.get_logger(__name__)
 
 UNCHANGED = (
-    "Nothing was unlearned: the method took no step that changed a weight, and the model is the original, bit for bit. "
-    "Take another method; margin_matching serves a single sample too."
+    "Nothing was unlearned: no step of the method changed a weight, and the model is the original, bit for bit. Take "
+    "another method; margin_matching serves a single sample too."
 )
 # Training arguments that say how the weights came about; the record and the results have them.
 ARGUMENTS = ("optim", "optim_args", "learning_rate", "lr_scheduler_type", "weight_decay", "num_train_epochs")
