@@ -62,6 +62,11 @@ class TrainerRun:
         return self._trainer.current_teacher is not self._trainer.teacher
 
     @property
+    def num_rounds(self) -> int:
+        """Rounds that the run is to begin."""
+        return self._trainer.num_rounds
+
+    @property
     def num_forget(self) -> int:
         """Forget samples of a round."""
         return self._trainer.train_dataset.num_forget

@@ -37,6 +37,7 @@ from hf_lotus.trainer.round_control import RoundControl
 from hf_lotus.trainer.round_trainer import RoundTrainer
 from hf_lotus.trainer.run import TrainerRun
 from hf_lotus.trainer.sharding import Sharding, check_launch, check_sharding
+from hf_lotus.trainer.side_gradients import SideGradients
 from hf_lotus.trainer.sides import forward_by_side
 from hf_lotus.trainer.stopwatch import Stopwatch
 from hf_lotus.trainer.teacher import SIDES, FrozenTeacher, may_keep_logits
@@ -94,6 +95,9 @@ class UnlearningTrainer(RoundTrainer):
     unlearning_seconds: float | None = None
     weight_mask: WeightMask | None = None
     _unkept_renewal: int | None = None
+    # The side whose loss alone counts, while each has a backward pass of its own.
+    _side: str | None = None
+    _sides: SideGradients | None = None
 
     def __init__(
         self,
@@ -276,7 +280,8 @@ class UnlearningTrainer(RoundTrainer):
                 self._keep_logits_if_asked()
             mask = self.hooks.mask(self.run)
             if mask is not None:
-                self.weight_mask = WeightMask(self.run.student, mask, self.teacher)
+                always = all(one.masks_every_step for one in self.hooks.passes(0))
+                self.weight_mask = WeightMask(self.run.student, mask, self.teacher if always else None)
             else:
                 self._teacher.leave()
             try:
@@ -325,6 +330,7 @@ class UnlearningTrainer(RoundTrainer):
             is_forget=inputs[FORGET_FLAG],
             positions=inputs[POSITION],
             round_index=self._rounds.index,
+            round_share=self._rounds.share,
             round_values=self._rounds.decided.values,
             state=self.hooks.state,
             round_state=self._rounds.decided.state,
@@ -340,8 +346,56 @@ class UnlearningTrainer(RoundTrainer):
         asked = self._teacher_logits if current.needs_teacher else None
         per_sample, batch, outputs = self.hooks.losses(drawn, self.run.student, forward, asked)
         assert batch.positions is not None
+        if self._side is not None:
+            per_sample = per_sample * (batch.is_forget == (self._side == "forget"))
         loss = self.step_share(per_sample, batch.positions, batch.is_forget, current.paired)
         return (loss, outputs) if return_outputs else loss
+
+    def backward_pass(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """As in `RoundTrainer`; where the pass asks for it, of each side on its own, or clipped."""
+        current = self._rounds.current_pass
+        if current.bargain is not None:
+            loss = self._backward_by_side(model, inputs, num_items_in_batch)
+        else:
+            loss = super().backward_pass(model, inputs, num_items_in_batch)
+        if not self.accelerator.sync_gradients:
+            return loss
+        # The gradients are scaled as yet, where half precision has a scaler.
+        scale = self.accelerator.scaler.get_scale() if self.accelerator.scaler is not None else 1.0
+        if current.bargain is not None:
+            assert self._sides is not None
+            self._sides.agree(current.bargain, self.accelerator, scale)
+        if current.max_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), current.max_norm * scale)
+        return loss
+
+    def _backward_by_side(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
+        """A forward and a backward pass of each side, whose gradients wait in `_sides` for the end of the step.
+
+        A side of one sample, which BatchNorm refuses, is shown in the whole batch, of which only its loss counts.
+        """
+        if self._sides is None:
+            self._sides = SideGradients(self.run.student.parameters())
+        is_forget, loss = inputs[FORGET_FLAG], torch.zeros((), device=self.args.device)
+        chosen = {"retain": torch.nonzero(~is_forget)[:, 0], "forget": torch.nonzero(is_forget)[:, 0]}
+        together = self.task.is_batch_norm_model and min(len(rows) for rows in chosen.values()) < 2
+        for side, rows in chosen.items():
+            if not len(rows):
+                continue
+            shown = inputs if together else {name: value[rows] for name, value in inputs.items()}
+            self._side = side
+            try:
+                # What the ranks have is averaged when the sums are whole.
+                with self.accelerator.no_sync(model):
+                    loss = loss + super().backward_pass(model, shown, num_items_in_batch)
+            finally:
+                self._side = None
+            self._sides.take(side)
+        return loss
 
     def _teacher_logits(self, batch: Batch) -> Tensor:
         assert batch.positions is not None
