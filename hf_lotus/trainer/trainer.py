@@ -32,6 +32,7 @@ from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import Checkpoints
 from hf_lotus.trainer.fingerprint import teacher_logits_key
 from hf_lotus.trainer.given import check_given
+from hf_lotus.trainer.pass_counter import PassCounter
 from hf_lotus.trainer.publisher import Publisher
 from hf_lotus.trainer.round_control import RoundControl
 from hf_lotus.trainer.round_trainer import RoundTrainer
@@ -80,8 +81,11 @@ class UnlearningTrainer(RoundTrainer):
         run: what the method may ask of this run.
         evaluator: what measures the student.
         unlearning_seconds: wall time of the last `train`, evaluation left out; None before it.
+        unlearning_passes: kind ("student_forward", "teacher_forward", "backward") → side ("forget", "retain", "other")
+            → samples that passed in the last `train`, on all ranks, evaluation left out; None before it.
         weight_mask: the weights that may move; None for all.
         stopwatch: the clock behind `unlearning_seconds`.
+        passes: counts the samples that pass forward and backward in `train`, evaluation left out.
         checkpoints: which run each checkpoint is of, and which one to go on from.
         publisher: record, card and pushes.
         sharding: what FSDP2 and DeepSpeed need.
@@ -93,6 +97,7 @@ class UnlearningTrainer(RoundTrainer):
     """
 
     unlearning_seconds: float | None = None
+    unlearning_passes: Mapping[str, Mapping[str, int]] | None = None
     weight_mask: WeightMask | None = None
     _unkept_renewal: int | None = None
     # The side whose loss alone counts, while each has a backward pass of its own.
@@ -132,6 +137,7 @@ class UnlearningTrainer(RoundTrainer):
         )
         # Trainer's constructor calls some of these already, or hooks of this class that do.
         self.stopwatch, self.checkpoints, self.sharding = Stopwatch(), Checkpoints(self), Sharding(self)
+        self.passes = PassCounter()
         self.publisher, self._rounds = Publisher(self, given, forget_set), RoundControl(self)
         super().__init__(
             model,
@@ -143,6 +149,7 @@ class UnlearningTrainer(RoundTrainer):
         )
         self.sharding.place_student()
         self._teacher = FrozenTeacher(model, self.args.device)
+        self._teacher.showing = self.passes.split
         self.run = TrainerRun(self, self.task, self.args.seed)
         self.evaluator = evaluator or self._own_evaluator(retrain_model)
 
@@ -216,7 +223,7 @@ class UnlearningTrainer(RoundTrainer):
             self.checkpoints.require_marked(self._renewed_folder, before_round=index)
             load_model(renewed, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME))
         self._unkept_renewal = None if from_folder else index
-        self.hooks.prepare(self.run)
+        self._prepare()
         self._keep_logits_if_asked()
         self._teacher.leave()
 
@@ -245,12 +252,20 @@ class UnlearningTrainer(RoundTrainer):
         """Unlearn. As `Trainer.train`; takes no step where the method edits weights, or stops before it begins."""
         self.publisher.measured = None
         checkpoint = self.checkpoints.begin(resume_from_checkpoint)
-        if self.hooks.edits:
-            output = self._edit(checkpoint)
-        else:
-            output = self._take_rounds(checkpoint, *args, **kwargs)
+        with self.passes.counting(self.run.student, self.teacher):
+            if self.hooks.edits:
+                output = self._edit(checkpoint)
+            else:
+                output = self._take_rounds(checkpoint, *args, **kwargs)
+        self.unlearning_passes = self._passes_of_all_ranks()
         self.unlearning_seconds = self.stopwatch.seconds
         return output
+
+    def _passes_of_all_ranks(self) -> dict[str, dict[str, int]]:
+        own = self.passes.counts
+        flat = torch.tensor([list(sides.values()) for sides in own.values()], device=self.args.device)
+        summed = self.accelerator.reduce(flat, "sum").tolist()
+        return {kind: dict(zip(own[kind], row, strict=True)) for kind, row in zip(own, summed, strict=True)}
 
     def _edit(self, checkpoint: str | None) -> TrainOutput:
         """Edit the weights, once: a checkpoint holds weights that have been edited."""
@@ -264,8 +279,12 @@ class UnlearningTrainer(RoundTrainer):
                 self.checkpoints.mark(folder)  # last: by its mark the checkpoint is known to be whole
         return TrainOutput(0, 0.0, speed_metrics("train", started))
 
-    def _take_rounds(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
+    def _prepare(self) -> None:
         self.hooks.prepare(self.run)
+        self.passes.watch(self.hooks.state)
+
+    def _take_rounds(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
+        self._prepare()
         if checkpoint is not None:
             stopped = self._rounds.take_over(checkpoint)
             if stopped:
@@ -340,11 +359,13 @@ class UnlearningTrainer(RoundTrainer):
 
         def forward(batch: Batch) -> object:
             if current.separate_forward:
-                return forward_by_side(model, batch.inputs, batch.is_forget)
+                return forward_by_side(model, batch.inputs, batch.is_forget, self.passes.showing)
             return model(**batch.inputs)
 
         asked = self._teacher_logits if current.needs_teacher else None
-        per_sample, batch, outputs = self.hooks.losses(drawn, self.run.student, forward, asked)
+        forgotten = int(drawn.is_forget.sum())
+        with self.passes.showing(len(drawn.labels) - forgotten, forgotten):
+            per_sample, batch, outputs = self.hooks.losses(drawn, self.run.student, forward, asked)
         assert batch.positions is not None
         if self._side is not None:
             per_sample = per_sample * (batch.is_forget == (self._side == "forget"))
@@ -471,7 +492,7 @@ class UnlearningTrainer(RoundTrainer):
         if eval_dataset is not None:
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         started = time.time()
-        with self.stopwatch.paused():
+        with self.stopwatch.paused(), self.passes.paused():
             yardstick = self.evaluator.yardstick
             result = yardstick.measure("student", self.student_predictions())
             controls = vars(yardstick.controls)
@@ -505,6 +526,7 @@ class UnlearningTrainer(RoundTrainer):
             arguments=self.publisher.recorded_arguments(),
             rounds=self._rounds.history(),
             processes=self.args.world_size,
+            passes=self.unlearning_passes,
             **run,
         )
         self.publisher.measured = result, predictions
