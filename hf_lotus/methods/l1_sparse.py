@@ -23,8 +23,8 @@ class L1Sparse(GradientMethod):
         loss(x) = CE(s, y) + α (1 − e/E) ‖θ‖₁       x ∈ D_r
 
     The penalty is there once in every optimizer step, however its samples are dealt out, and its coefficient is logged
-    as each round's `coefficient`; E is the number of rounds that the run is given, early stopping left out. Unless the
-    images are augmented, the forget set is never looked at: it counts only by being left out.
+    as each round's `coefficient`; E is the number of rounds that the run is given, early stopping left out. The forget
+    set is never looked at: it counts only by being left out.
 
     Refused with FSDP and DeepSpeed, which divide the weights: a part of the norm would be counted for the whole.
 
@@ -52,6 +52,8 @@ class L1Sparse(GradientMethod):
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha must be 0 or more and finite, got {self.alpha}. The paper uses 5e-4.")
+        if not 0 < self.retain_fraction <= 1:
+            raise ValueError(f"retain_fraction must lie between 0 and 1, and above 0, got {self.retain_fraction}.")
 
     def streams(self, task: Task) -> Streams:
         """The retain set, shuffled."""
