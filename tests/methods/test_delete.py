@@ -64,11 +64,10 @@ def test_loss_against_float64():
     (teacher, labels), (student, _) = random_logits(), random_logits(seed=1)
     struck = teacher.double().numpy().copy()
     struck[np.arange(len(labels)), labels] = -np.inf
-    with np.errstate(invalid="ignore"):
-        targets = np.exp(log_softmax(struck))
-        terms = np.where(targets > 0, targets * (np.log(targets, where=targets > 0) - log_softmax(student)), 0.0)
+    pairs = zip(np.exp(log_softmax(struck)), log_softmax(student), strict=True)
+    terms = [[p * (np.log(p) - q) if p else 0.0 for p, q in zip(*pair, strict=True)] for pair in pairs]
     loss = Delete().loss(loss_inputs(student, labels, [True] * 32, teacher_logits=teacher))
-    assert loss.numpy() == pytest.approx(terms.sum(axis=1), rel=1e-5)
+    assert loss.numpy() == pytest.approx(np.sum(terms, axis=1), rel=1e-5)
 
 
 def test_the_gradient_is_what_the_student_says_less_the_target():
@@ -126,7 +125,7 @@ def test_a_class_is_forgotten_and_what_is_said_of_the_others_stays(make, digits,
     known = trainer.run.student_accuracy("forget"), trainer.run.student_accuracy("retain")
     trainer.train()
     after = trainer.model.eval()(pixels).logits.detach()
-    assert known[0] > 0.9 and (after.argmax(dim=1) == labels).float().mean() < 0.1
+    assert min(known) > 0.8 and (after.argmax(dim=1) == labels).float().mean() < 0.1
     assert (after.softmax(dim=1)[:, 3]).mean() < 0.2 * before.softmax(dim=1)[:, 3].mean()
     targets, start = without_label(before, labels), without_label(before, labels).argmax(dim=1)
     assert (after.argmax(dim=1) == start).float().mean() > 0.6
