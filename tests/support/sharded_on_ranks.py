@@ -131,7 +131,7 @@ def main(folder: Path, kind: str) -> None:
     for label, variables in {"whole": {}, "divided": chosen}.items():
         use(**variables)
         for name in sorted(METHODS.keys() - REFUSED):  # on both ranks in one order
-            ranks.run(f"{name} {label}", METHODS[name])
+            ranks.run(f"{name} {label}", METHODS[name], options=options_of(name))
         ranks.run(f"resnet {label}", METHODS["lotus"], "resnet")
         # 29 and 30 samples for the ranks to measure: one batch and two.
         fewer = {"forget_dataset": parts["forget"].select(range(59))}
