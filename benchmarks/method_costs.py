@@ -51,9 +51,7 @@ def row(name: str, trainer: UnlearningTrainer) -> list[str]:
     """The costs of a run that is over, and what is left of its model."""
     passes, sizes = trainer.unlearning_passes, {side: len(trainer.splits[side]) for side in SIDES}
     assert passes is not None
-    forward = {
-        side: passes["student_forward"][side] + passes["teacher_forward"][side] for side in (*SIDES, "other")
-    }
+    forward = {side: passes["student_forward"][side] + passes["teacher_forward"][side] for side in (*SIDES, "other")}
     rounds = f"{trainer.state.epoch or 0:.0f}" if not trainer.hooks.edits else "–"
     measured = trainer.evaluate()
     return [
