@@ -240,6 +240,8 @@ class UnlearningMethod(ABC):  # noqa: B024 - its two kinds have the abstract met
         paper: what it is cited by, where there is a paper.
         needs_teacher: whether the loss needs the original model's logits on the training batches.
         needs_unseen: whether unseen data is needed, unless whole classes are forgotten.
+        depends_on_length: whether its steps depend on how many rounds there are to be: a run that was broken off can
+            then be made neither longer nor shorter.
         needs_whole_weights: why every device must have all weights, where it must: the end of "it …". The method is
             then refused where FSDP or DeepSpeed divide them.
     """
@@ -248,6 +250,7 @@ class UnlearningMethod(ABC):  # noqa: B024 - its two kinds have the abstract met
     paper: ClassVar[Paper | None] = None
     needs_teacher: ClassVar[bool] = False
     needs_unseen: ClassVar[bool] = False
+    depends_on_length: ClassVar[bool] = False
     needs_whole_weights: ClassVar[str | None] = None
 
     if TYPE_CHECKING:  # its kinds that can be made are dataclasses, all of them

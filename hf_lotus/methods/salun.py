@@ -93,6 +93,11 @@ class SalUn(GradientMethod):
         """Whether the inner method needs unseen data."""
         return self.inner.needs_unseen
 
+    @property
+    def depends_on_length(self) -> bool:  # type: ignore[override]  # likewise
+        """Whether the inner method's steps do."""
+        return self.inner.depends_on_length
+
     def streams(self, task: Task) -> Streams:
         """The inner method's data."""
         return self.inner.streams(task)

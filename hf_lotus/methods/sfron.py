@@ -62,6 +62,8 @@ class SFRon(GradientMethod):
         arxiv="2409.19732",
     )
 
+    depends_on_length: ClassVar[bool] = True
+
     alpha: float = 1.0
     lam: float = 0.5
     gamma: float = 1.0

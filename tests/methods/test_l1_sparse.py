@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hf_lotus.methods import Finetune, L1Sparse
+from hf_lotus.methods import Finetune, L1Sparse, SalUn, SFRon
 from hf_lotus.methods.l1_sparse import l1_norm
-from tests.support.every_method import build, decisions
+from tests.support.every_method import SaveAt, build, decisions
 from tests.support.method_helpers import LinearScores, equal, loss_inputs, record_batches, weights
 
 
@@ -55,6 +55,16 @@ def test_a_number_of_steps_or_a_part_of_a_round_counts_as_the_rounds_that_it_beg
         trainer = build(tmp_path, L1Sparse(alpha=1e-3), **arguments)
         trainer.train()
         assert coefficients(trainer) == [1e-3 * (1 - index / rounds) for index in range(rounds)]
+
+
+@pytest.mark.parametrize("method", [L1Sparse(), SFRon(), SalUn(L1Sparse())], ids=lambda m: type(m).__name__)
+def test_a_run_that_was_broken_off_can_not_be_made_longer(tmp_path, method):
+    """The rounds to come would have other coefficients, and those that are over had them of another run."""
+    build(tmp_path, method, callbacks=[SaveAt(3)]).train()
+    checkpoint = str(tmp_path / "checkpoint-3")
+    with pytest.raises(ValueError, match="is of another run, which differs in: num_train_epochs"):
+        build(tmp_path, method, num_train_epochs=3).train(checkpoint)
+    assert build(tmp_path, method).checkpoints.begin(checkpoint) == checkpoint
 
 
 def test_without_a_coefficient_it_is_finetuning_to_the_bit(tmp_path):
