@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from hf_lotus.functional.tensors import Draws, relabelled
 from hf_lotus.methods.base import GradientMethod, LossInputs, Paper, Run, Task
-from hf_lotus.methods.random_labels import RandomLabels
 from hf_lotus.methods.rounds import Pass
+from hf_lotus.utils.seeds import LABELS, derived_seed
 
 # From this cosine on, what is left of 1 + cos is the rounding of float32 gradients, and no direction.
 _OPPOSED = -1 + 1e-6
@@ -58,21 +61,21 @@ class MUNBa(GradientMethod):
 
     needs_whole_weights: ClassVar[str | None] = "weighs the whole gradients of both sides"
 
-    @property
-    def _labels(self) -> RandomLabels:
-        return RandomLabels(allow_true=self.allow_true, redraw=self.redraw)
-
     def passes(self, task: Task, index: int) -> Sequence[Pass]:
         """One pass over the retain set, in pairs of batches whose gradients bargain."""
         return (Pass(paired=True, bargain=nash_weights),)
 
     def prepare(self, run: Run) -> Callable[[int], Tensor]:
         """Round → the draws of that round, one integer for each forget sample, shape (num_forget,)."""
-        return self._labels.prepare(run)
+        return Draws(partial(derived_seed, run.seed, LABELS), run.num_forget)
 
     def loss(self, inputs: LossInputs) -> Tensor:
         """Cross-entropy with the drawn labels (forget) or the true ones (retain), shape (batch,)."""
-        return self._labels.loss(inputs)
+        draws = cast(Draws, inputs.state)(inputs.round_index if self.redraw else 0)  # what `prepare` gave
+        assert inputs.positions is not None
+        drawn = draws[inputs.positions[inputs.is_forget].cpu() % len(draws)]
+        labels = relabelled(inputs.labels, inputs.is_forget, drawn, inputs.logits.shape[1], self.allow_true)
+        return F.cross_entropy(inputs.logits.float(), labels, reduction="none")
 
     def default_arguments(self, task: Task) -> dict[str, object]:
         """SGD 1e-3 without momentum, 3 rounds: a step moves the weights by 1.4e-3.
