@@ -57,7 +57,7 @@ class Delete(GradientMethod):
         return (torch.xlogy(targets, targets) - targets * log_probabilities).sum(dim=1)
 
     def default_arguments(self, task: Task) -> dict[str, object]:
-        """SGD 1e-3, momentum 0.9: 10 rounds for whole classes, 2 for samples. The authors' code: 0.01, 10 rounds."""
+        """SGD 1e-3, momentum 0.9: 10 rounds for whole classes, 2 for samples. Public code: 0.01, 10 rounds."""
         return {
             "learning_rate": 1e-3,
             "optim": "sgd",

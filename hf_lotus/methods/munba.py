@@ -80,7 +80,7 @@ class MUNBa(GradientMethod):
     def default_arguments(self, task: Task) -> dict[str, object]:
         """SGD 1e-3 without momentum, 3 rounds: a step moves the weights by 1.4e-3.
 
-        The paper's line of work takes SGD 0.01 with momentum 0.9 and 10 rounds.
+        The authors' code takes 0.01, momentum 0.9, 10 rounds and batches of 256, and clips the step to length 1.
         """
         return {
             "learning_rate": 1e-3,

@@ -101,7 +101,7 @@ def test_weights_that_the_task_does_not_need_go_to_zero_and_no_forget_sample_is_
 
 
 def test_bad_values():
-    with pytest.raises(ValueError, match="alpha must be 0 or more and finite, got -1. The paper uses 5e-4"):
+    with pytest.raises(ValueError, match="alpha must be 0 or more and finite, got -1. Public code uses 5e-4"):
         L1Sparse(alpha=-1)
     with pytest.raises(ValueError, match="retain_fraction must lie between 0 and 1"):
         L1Sparse(retain_fraction=2.0)
