@@ -113,12 +113,12 @@ class SFRon(GradientMethod):
         return torch.where(inputs.is_forget, -strength * weights, 1.0) * cross_entropy
 
     def default_arguments(self, task: Task) -> dict[str, object]:
-        """SGD 1e-3, momentum 0.9, 3 rounds.
+        """SGD with momentum 0.9, 3 rounds, at 0.01 for models with BatchNorm and 1e-3 for others.
 
         The authors' code takes 0.01 with a cosine schedule for 1,500 retain steps of 128 (ResNet18, CIFAR-10).
         """
         return {
-            "learning_rate": 1e-3,
+            "learning_rate": 0.01 if task.is_batch_norm_model else 1e-3,
             "optim": "sgd",
             "optim_args": "momentum=0.9",
             "num_train_epochs": 3,
