@@ -20,13 +20,17 @@ if TYPE_CHECKING:  # what editors and type checkers read; `_WHERE` is what runs,
     from hf_lotus.methods import SSD as SSD
     from hf_lotus.methods import UNSIR as UNSIR
     from hf_lotus.methods import BadTeacher as BadTeacher
+    from hf_lotus.methods import Delete as Delete
     from hf_lotus.methods import Finetune as Finetune
+    from hf_lotus.methods import L1Sparse as L1Sparse
     from hf_lotus.methods import LoTUS as LoTUS
     from hf_lotus.methods import MarginMatching as MarginMatching
+    from hf_lotus.methods import MUNBa as MUNBa
     from hf_lotus.methods import NegGradPlus as NegGradPlus
     from hf_lotus.methods import RandomLabels as RandomLabels
     from hf_lotus.methods import Retrain as Retrain
     from hf_lotus.methods import SalUn as SalUn
+    from hf_lotus.methods import SFRon as SFRon
     from hf_lotus.methods import WarmRestart as WarmRestart
     from hf_lotus.models.cifar_resnet import CifarResNetConfig as CifarResNetConfig
     from hf_lotus.models.cifar_resnet import CifarResNetForImageClassification as CifarResNetForImageClassification
@@ -60,6 +64,10 @@ _WHERE = {
     "SSD": "methods",
     "UNSIR": "methods",
     "SalUn": "methods",
+    "L1Sparse": "methods",
+    "SFRon": "methods",
+    "Delete": "methods",
+    "MUNBa": "methods",
     "Retrain": "methods",
     "metric_path": "publishing.spaces",
     "CifarResNetConfig": "models.cifar_resnet",

@@ -206,6 +206,7 @@ class Comparison:
         predictions, yardstick = trainer.student_predictions(), trainer.evaluator.yardstick
         measured = yardstick.measure(name, predictions, trainer.unlearning_seconds)
         details = row_details(yardstick, predictions, trainer.state.log_history)
+        details["passes"] = trainer.unlearning_passes
         if trainer.is_world_process_zero():
             _keep(path, key, {"measured": measured.to_dict(), "details": details})
         return measured, details

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -125,3 +125,41 @@ def equal_weights(first: nn.Module, second: nn.Module) -> bool:
         name == other and type(a) is type(b) and a.shape == b.shape and torch.equal(a, b.to(a.device))
         for (name, a), (other, b) in pairs
     )
+
+
+class Draws:
+    """Large random integers, whose remainders are uniform over any number of classes; those of one round are kept.
+
+    Args:
+        seed_of: round → seed of its draws.
+        size: integers of a round.
+    """
+
+    def __init__(self, seed_of: Callable[[int], int], size: int):
+        self.seed_of, self.size, self.kept = seed_of, size, (-1, torch.empty(0, dtype=torch.long))
+
+    def __call__(self, index: int) -> Tensor:
+        """The draws of a round, int64, shape (size,)."""
+        if self.kept[0] != index:
+            generator = torch.Generator().manual_seed(self.seed_of(index))
+            self.kept = index, torch.randint(2**62, (self.size,), generator=generator)
+        return self.kept[1]
+
+
+def relabelled(labels: Tensor, chosen: Tensor, drawn: Tensor, num_classes: int, allow_true: bool) -> Tensor:
+    """Labels of which some are replaced by random ones.
+
+    Args:
+        labels: true classes, shape (batch,).
+        chosen: True where the label is replaced, shape (batch,).
+        drawn: a large random integer for each of those, shape (chosen,).
+        num_classes: number of classes.
+        allow_true: whether the random label may be the true one.
+    """
+    labels, drawn = labels.clone(), drawn.to(labels.device)
+    if allow_true:
+        labels[chosen] = drawn % num_classes
+    else:
+        # One to K − 1 classes further round the circle: every wrong class alike, never the true one.
+        labels[chosen] = (labels[chosen] + 1 + drawn % (num_classes - 1)) % num_classes
+    return labels

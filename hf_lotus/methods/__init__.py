@@ -14,15 +14,19 @@ from hf_lotus.methods.base import (
     UnlearningMethod,
     WeightEdit,
 )
+from hf_lotus.methods.delete import Delete
 from hf_lotus.methods.finetune import Finetune
+from hf_lotus.methods.l1_sparse import L1Sparse
 from hf_lotus.methods.lotus import LoTUS
 from hf_lotus.methods.margin_matching import MarginMatching
+from hf_lotus.methods.munba import MUNBa
 from hf_lotus.methods.neggrad_plus import NegGradPlus
 from hf_lotus.methods.random_labels import RandomLabels
 from hf_lotus.methods.registry import METHODS, describe, name_of
 from hf_lotus.methods.retrain import Retrain
 from hf_lotus.methods.salun import SalUn
 from hf_lotus.methods.scrub import SCRUB
+from hf_lotus.methods.sfron import SFRon
 from hf_lotus.methods.ssd import SSD
 from hf_lotus.methods.unsir import UNSIR
 from hf_lotus.methods.warm_restart import WarmRestart
@@ -34,10 +38,13 @@ __all__ = [
     "UNSIR",
     "BadTeacher",
     "Batch",
+    "Delete",
     "Finetune",
     "GradientMethod",
+    "L1Sparse",
     "LoTUS",
     "LossInputs",
+    "MUNBa",
     "MarginMatching",
     "NegGradPlus",
     "Paper",
@@ -45,6 +52,7 @@ __all__ = [
     "Retrain",
     "Round",
     "Run",
+    "SFRon",
     "SalUn",
     "Task",
     "UnlearningMethod",

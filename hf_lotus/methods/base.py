@@ -67,6 +67,7 @@ class Run(Protocol):
         teacher_is_renewed: whether it did.
         class_wise: whether whole classes are forgotten.
         seed: seed of the run.
+        num_rounds: rounds that the run is to begin, be it stopped before or not.
         num_forget: forget samples of a round; their positions are the first.
         input_range: lowest and highest value of the model's image inputs, each of shape (channels, 1, 1), or None
             where the inputs are no images or were made by the user.
@@ -89,6 +90,10 @@ class Run(Protocol):
     @property
     def teacher_is_renewed(self) -> bool:
         """Whether the student became the teacher since."""
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds that the run is to begin, be it stopped before or not."""
 
     @property
     def num_forget(self) -> int:
@@ -148,6 +153,7 @@ class Batch:
         positions: the samples' places among the round's samples, shape (batch,); below the run's `num_forget` for
             forget samples, and the same in every round.
         round_index: the round, from 0.
+        round_share: how much of the round is over before this optimizer step, from 0 to below 1.
         round_values: what `begin_round` returned for this round.
         state: what `prepare` returned for this run.
         round_state: `Round.state` of this round.
@@ -159,6 +165,7 @@ class Batch:
     is_forget: Tensor
     positions: Tensor | None = None
     round_index: int = 0
+    round_share: float = 0.0
     round_values: Mapping[str, float] = field(default_factory=dict)
     state: object = None
     round_state: Mapping[str, Tensor] = field(default_factory=dict)
@@ -233,12 +240,18 @@ class UnlearningMethod(ABC):  # noqa: B024 - its two kinds have the abstract met
         paper: what it is cited by, where there is a paper.
         needs_teacher: whether the loss needs the original model's logits on the training batches.
         needs_unseen: whether unseen data is needed, unless whole classes are forgotten.
+        depends_on_length: whether its steps depend on how many rounds there are to be: a run that was broken off can
+            then be made neither longer nor shorter.
+        needs_whole_weights: why every device must have all weights, where it must: the end of "it …". The method is
+            then refused where FSDP or DeepSpeed divide them.
     """
 
     name: ClassVar[str | None] = None
     paper: ClassVar[Paper | None] = None
     needs_teacher: ClassVar[bool] = False
     needs_unseen: ClassVar[bool] = False
+    depends_on_length: ClassVar[bool] = False
+    needs_whole_weights: ClassVar[str | None] = None
 
     if TYPE_CHECKING:  # its kinds that can be made are dataclasses, all of them
         __dataclass_fields__: ClassVar[dict[str, Field[Any]]]

@@ -31,10 +31,10 @@ def method_class(name: str) -> type[UnlearningMethod]:
 
 
 def inner_names() -> list[str]:
-    """Names of the methods that can stand within another: they hold none, take steps, and do not start anew."""
+    """Names of the methods that can stand within another: they hold none and no weights, and do not start anew."""
     usable = METHODS.usable()
     gradient = {n: kind for n, kind in usable.items() if issubclass(kind, GradientMethod) and kind is not Retrain}
-    return [n for n, kind in gradient.items() if not _holds_a_method(kind)]
+    return [n for n, kind in gradient.items() if not _holds_a_method(kind) and kind.mask is GradientMethod.mask]
 
 
 def build_method(name: str, values: Mapping[str, object] | None = None, inner: str | None = None) -> UnlearningMethod:

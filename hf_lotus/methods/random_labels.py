@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hf_lotus.functional.tensors import Draws, relabelled
 from hf_lotus.methods.base import GradientMethod, LossInputs, Paper, Run, Task
 from hf_lotus.methods.rounds import Streams
 from hf_lotus.utils.seeds import LABELS, derived_seed
@@ -56,21 +57,14 @@ class RandomLabels(GradientMethod):
 
     def prepare(self, run: Run) -> Callable[[int], Tensor]:
         """Round → the draws of that round, one integer for each forget sample, shape (num_forget,)."""
-        return _Draws(run.seed, run.num_forget)
+        return Draws(partial(derived_seed, run.seed, LABELS), run.num_forget)
 
     def loss(self, inputs: LossInputs) -> Tensor:
         """Cross-entropy with the drawn labels (forget) or the true ones (retain), shape (batch,)."""
-        labels = inputs.labels.clone()
-        forget = inputs.is_forget
-        draws = cast(_Draws, inputs.state)(inputs.round_index if self.redraw else 0)  # what `prepare` gave
+        draws = cast(Draws, inputs.state)(inputs.round_index if self.redraw else 0)  # what `prepare` gave
         assert inputs.positions is not None
-        drawn = draws[inputs.positions[forget].cpu() % len(draws)].to(labels.device)
-        num_classes = inputs.logits.shape[1]
-        if self.allow_true:
-            labels[forget] = drawn % num_classes
-        else:
-            # One to K − 1 classes further round the circle: every wrong class alike, never the true one.
-            labels[forget] = (labels[forget] + 1 + drawn % (num_classes - 1)) % num_classes
+        drawn = draws[inputs.positions[inputs.is_forget].cpu() % len(draws)]
+        labels = relabelled(inputs.labels, inputs.is_forget, drawn, inputs.logits.shape[1], self.allow_true)
         return F.cross_entropy(inputs.logits.float(), labels, reduction="none")
 
     def default_arguments(self, task: Task) -> dict[str, object]:
@@ -81,16 +75,3 @@ class RandomLabels(GradientMethod):
             "num_train_epochs": 3,
             "per_device_train_batch_size": 128 if task.is_batch_norm_model else 32,
         }
-
-
-class _Draws:
-    """Large random integers, whose remainders are uniform over any number of classes; those of one round are kept."""
-
-    def __init__(self, seed: int, size: int):
-        self.seed, self.size, self.kept = seed, size, (-1, torch.empty(0, dtype=torch.long))
-
-    def __call__(self, index: int) -> Tensor:
-        if self.kept[0] != index:
-            generator = torch.Generator().manual_seed(derived_seed(self.seed, LABELS, index))
-            self.kept = index, torch.randint(2**62, (self.size,), generator=generator)
-        return self.kept[1]

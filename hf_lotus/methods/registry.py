@@ -8,14 +8,18 @@ from dataclasses import MISSING, fields, is_dataclass
 
 from hf_lotus.methods.bad_teacher import BadTeacher
 from hf_lotus.methods.base import GradientMethod, Paper, UnlearningMethod, WeightEdit
+from hf_lotus.methods.delete import Delete
 from hf_lotus.methods.finetune import Finetune
+from hf_lotus.methods.l1_sparse import L1Sparse
 from hf_lotus.methods.lotus import LoTUS
 from hf_lotus.methods.margin_matching import MarginMatching
+from hf_lotus.methods.munba import MUNBa
 from hf_lotus.methods.neggrad_plus import NegGradPlus
 from hf_lotus.methods.random_labels import RandomLabels
 from hf_lotus.methods.retrain import Retrain
 from hf_lotus.methods.salun import SalUn
 from hf_lotus.methods.scrub import SCRUB
+from hf_lotus.methods.sfron import SFRon
 from hf_lotus.methods.ssd import SSD
 from hf_lotus.methods.unsir import UNSIR
 from hf_lotus.methods.warm_restart import WarmRestart
@@ -35,6 +39,10 @@ _OWN = (
     SSD,
     UNSIR,
     SalUn,
+    L1Sparse,
+    SFRon,
+    Delete,
+    MUNBa,
     Retrain,
 )
 

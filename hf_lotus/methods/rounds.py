@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from hf_lotus.data.images import Augmentation
+
+# (norm of the retain gradient, norm of the forget gradient, their cosine) → the weights of the two in the step.
+Bargain = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Streams:
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of a round over the chosen samples: mixed, over one side alone, in pairs of batches, or balanced.
+    """One pass of a round over the chosen samples: mixed, of one side, in pairs of batches, balanced, or in turn.
 
     Attributes:
         forget: whether the forget samples take part.
@@ -51,6 +57,14 @@ class Pass:
             start over when they run out.
         samples: of such a balanced pass, after how many samples it ends.
         needs_teacher: whether the pass needs the teacher's logits, where the method does.
+        bargain: of a paired pass, each side has a forward and a backward pass of its own, and the step's gradient is
+            the sum of the two gradients with the weights that this function gives them.
+        forget_every: before the first and each so-many-th retain step after it comes a step on forget samples alone,
+            which start over when they run out.
+        is_masked: whether the weights hold still that the method's mask holds, if it has one.
+        masks_retain: of a pass with `forget_every`, whether they do in its retain steps too.
+        max_norm: clip the gradient of a step to this norm, in a pass with `forget_every` of the forget steps only;
+            None for the run's own way.
         augmentation: how its training images are augmented; None for the run's own way.
         name: what the log calls the pass, where a round has several.
     """
@@ -63,6 +77,11 @@ class Pass:
     forget_share: float | None = None
     samples: int | None = None
     needs_teacher: bool = True
+    bargain: Bargain | None = None
+    forget_every: int | None = None
+    is_masked: bool = True
+    masks_retain: bool = True
+    max_norm: float | None = None
     augmentation: Augmentation | None = None
     name: str = ""
 
@@ -71,6 +90,15 @@ class Pass:
             raise ValueError("A paired pass needs both sides.")
         if self.separate_forward and not self.paired:
             raise ValueError("separate_forward is for the two sides of a paired pass: give paired=True.")
+        if self.bargain is not None and not self.paired:
+            raise ValueError("A bargain is between the two sides of a paired pass: give paired=True.")
+        if self.forget_every is not None:
+            if self.paired or self.forget_share is not None or not (self.forget and self.retain):
+                raise ValueError("A pass with forget_every has both sides, and is neither paired nor balanced.")
+            if self.forget_every < 1:
+                raise ValueError(f"forget_every must be 1 or more retain steps, got {self.forget_every}.")
+        if self.max_norm is not None and not self.max_norm > 0:
+            raise ValueError(f"max_norm must be above 0, got {self.max_norm}.")
         if (self.forget_share is None) != (self.samples is None):
             raise ValueError("A balanced pass has a forget_share and a number of samples: give both, or neither.")
         if self.forget_share is not None:
@@ -82,3 +110,17 @@ class Pass:
                 raise ValueError(f"samples must be 1 or more, got {self.samples}.")
         if self.forget_batch_size is not None and self.forget_batch_size < 1:
             raise ValueError(f"forget_batch_size must be 1 or more samples, got {self.forget_batch_size}.")
+
+    @property
+    def masks_every_step(self) -> bool:
+        """Whether the method's mask holds in all of its steps."""
+        return self.is_masked and (self.forget_every is None or self.masks_retain)
+
+    def step(self, index: int) -> Pass:
+        """What the step `index` (from 0) of the pass is: the pass itself, or with `forget_every` one side of it."""
+        if self.forget_every is None:
+            return self
+        if index % (self.forget_every + 1) == 0:
+            return replace(self, retain=False, forget_every=None)
+        masked = self.is_masked and self.masks_retain
+        return replace(self, forget=False, forget_every=None, is_masked=masked, max_norm=None)

@@ -46,8 +46,11 @@ class SalUn(GradientMethod):
     saliency: float = 0.5
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, GradientMethod) or isinstance(self.inner, SalUn):
-            raise TypeError(f"inner must be a gradient method such as LoTUS(), and not SalUn, got {self.inner!r}.")
+        if not isinstance(self.inner, GradientMethod) or type(self.inner).mask is not GradientMethod.mask:
+            raise TypeError(
+                f"inner must be a gradient method such as LoTUS(), without a mask of its own as SalUn and SFRon have, "
+                f"got {self.inner!r}."
+            )
         if not 0 < self.saliency <= 1:
             raise ValueError(f"saliency must be above 0 and at most 1, got {self.saliency}. The paper uses 0.5.")
 
@@ -89,6 +92,11 @@ class SalUn(GradientMethod):
     def needs_unseen(self) -> bool:  # type: ignore[override]  # likewise
         """Whether the inner method needs unseen data."""
         return self.inner.needs_unseen
+
+    @property
+    def depends_on_length(self) -> bool:  # type: ignore[override]  # likewise
+        """Whether the inner method's steps do."""
+        return self.inner.depends_on_length
 
     def streams(self, task: Task) -> Streams:
         """The inner method's data."""

@@ -70,39 +70,41 @@ class Checkpoints:
         clock = self._trainer.stopwatch
         clock.start()
         found: str | None = None
-        seconds, problem = 0.0, None
+        mark: dict[str, Any] = {}
+        problem: str | None = None
         if self._trainer.is_world_process_zero():
             # Before the teacher may be divided over devices.
             self._identity = self.identify()
             try:
-                found, seconds = self._find(resume_from_checkpoint)
+                found, mark = self._find(resume_from_checkpoint)
             except ValueError as error:
                 problem = str(error)
         # Decided by the first rank: a file that another one does not see yet must not part them.
-        told: list[Any] = [found, seconds, problem, self._identity]
+        told: list[Any] = [found, mark.get("seconds", 0.0), problem, self._identity, mark.get("passes")]
         if self._trainer.args.world_size > 1:
             broadcast_object_list(told)
-        found, clock.carried, problem, self._identity = told
+        found, clock.carried, problem, self._identity, passes = told
+        self._trainer.passes.begin(passes)  # the ranks take equally many, so that the first rank's stand for each
         if problem is not None:
             raise ValueError(problem)
         return found
 
-    def _find(self, given: str | os.PathLike | bool | None) -> tuple[str | None, float]:
-        """The checkpoint to go on from, and the seconds of the run until then."""
+    def _find(self, given: str | os.PathLike | bool | None) -> tuple[str | None, dict[str, Any]]:
+        """The checkpoint to go on from, and its mark."""
         if given is None or given is False:
-            return None, 0.0
+            return None, {}
         if given is not True:
-            return os.fspath(given), self._check(os.fspath(given))["seconds"]
+            return os.fspath(given), self._check(os.fspath(given))
         problems, output_dir = [], self._trainer.args.output_dir
         for folder in _newest_first(output_dir):
             try:
-                seconds = self._check(str(folder))["seconds"]
+                mark = self._check(str(folder))
             except ValueError as error:
                 problems.append(str(error))
                 continue
             if problems:
                 logger.warning(f"Going on from {folder}. Passed over: {problems[0]}")
-            return str(folder), seconds
+            return str(folder), mark
         none = f"There is no checkpoint in {output_dir!r} to resume from: leave resume_from_checkpoint out."
         raise ValueError(problems[0] if problems else none)
 
@@ -138,7 +140,8 @@ class Checkpoints:
         """
         if self._trainer.is_world_process_zero():
             os.makedirs(folder, exist_ok=True)
-            text = json.dumps({"run": self.identity, "seconds": self._trainer.stopwatch.seconds, **more}, indent=1)
+            cost = {"seconds": self._trainer.stopwatch.seconds, "passes": self._trainer.passes.counts}
+            text = json.dumps({"run": self.identity, **cost, **more}, indent=1)
             write_whole(Path(folder) / MARK, text + "\n")
 
     def mark_first(self, folder: str | os.PathLike | None) -> None:

@@ -63,7 +63,7 @@ def run_identity(
             length counts too, every set that it is measured on, and the `datasets` fingerprint of each, since what was
             kept is taken without being looked at again.
     """
-    chosen = _decisive(arguments, ended)
+    chosen = _decisive(arguments, ended, method.depends_on_length)
     # Otherwise the test set takes part only where a round is chosen by it.
     used = {name: dataset for name, dataset in splits.items() if dataset is not None}
     if not ended and not arguments.load_best_model_at_end:
@@ -81,7 +81,7 @@ def run_identity(
     )
 
 
-def _decisive(arguments: UnlearningArguments, ended: bool) -> dict[str, object]:
+def _decisive(arguments: UnlearningArguments, ended: bool, depends_on_length: bool) -> dict[str, object]:
     values = arguments.to_dict()
     chosen = {name: values[name] for name in DECISIVE if name in values}
     # Which samples share a batch, and the noise of each batch, depend on how a step is dealt out.
@@ -101,7 +101,7 @@ def _decisive(arguments: UnlearningArguments, ended: bool) -> dict[str, object]:
     length.pop("num_train_epochs" if arguments.max_steps > 0 else "max_steps")  # the one overrules the other
     if ended:
         return chosen | length
-    if chosen["lr_scheduler_type"] not in _ENDLESS or warmup_is_a_share:
+    if chosen["lr_scheduler_type"] not in _ENDLESS or warmup_is_a_share or depends_on_length:
         length.pop("early_stopping_patience")
         return chosen | length
     return chosen

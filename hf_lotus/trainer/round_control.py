@@ -48,6 +48,11 @@ class RoundControl(TrainerCallback):
         return self._pass_at(self.trainer.state.global_step)[0]
 
     @property
+    def share(self) -> float:
+        """How much of the round is over before the optimizer step that is being made, from 0 to below 1."""
+        return (self.trainer.state.global_step - self.first_step) / self.trainer.sampler.steps(self.index)
+
+    @property
     def ends_pass(self) -> bool:
         """Whether the optimizer step that is being made is the last of its pass."""
         return self._pass_at(self.trainer.state.global_step)[1]
@@ -106,6 +111,13 @@ class RoundControl(TrainerCallback):
         self.first_step = self.trainer.sampler.first_step(self.index) if skips else state.global_step
         self._keep_best()  # of the round before, if the run was resumed from its last step
         self._enter(self.index)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Hold the masked weights in the steps that are for it."""
+        if self.trainer.weight_mask is not None:
+            self.trainer.weight_mask.hold(self.current_pass.is_masked)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

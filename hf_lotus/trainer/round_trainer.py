@@ -114,6 +114,16 @@ class RoundTrainer(Trainer):
         values[-1] = self.sampler.first_step(whole) + last
         return tuple(values)
 
+    @property
+    def num_rounds(self) -> int:
+        """Rounds that the run is to begin."""
+        if self.args.max_steps <= 0:
+            assert self.args.num_train_epochs is not None
+            return math.ceil(self.args.num_train_epochs)
+        if self._sampler is None:
+            self.get_train_dataloader()  # which makes it; training makes its own
+        return self._num_rounds(self.args.max_steps)
+
     def _num_rounds(self, steps: int) -> int:
         """Rounds that a run of so many optimizer steps begins."""
         return self.sampler.locate(steps - 1, sys.maxsize) + 1
@@ -187,6 +197,12 @@ class RoundTrainer(Trainer):
         """As in `Trainer`, once the batch's images are augmented and finished on the device."""
         self._seed_batch()
         inputs = self._finished(self.splits["retain"], inputs, self.augmentation)
+        return self.backward_pass(model, inputs, num_items_in_batch)
+
+    def backward_pass(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """`Trainer.training_step` on a batch that is finished: its loss, whose gradients the parameters then hold."""
         return super().training_step(model, inputs, num_items_in_batch)
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> tuple:

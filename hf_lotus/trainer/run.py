@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from hf_lotus.data.batches import model_inputs, read_dataset_labels
+from hf_lotus.data.batches import FORGET_FLAG, model_inputs, read_dataset_labels
 from hf_lotus.data.images import ReadyImages
 from hf_lotus.data.prepared import gives_batches, num_samples
 from hf_lotus.evaluation.predictions import Predictions, predict
@@ -62,6 +62,11 @@ class TrainerRun:
         return self._trainer.current_teacher is not self._trainer.teacher
 
     @property
+    def num_rounds(self) -> int:
+        """Rounds that the run is to begin."""
+        return self._trainer.num_rounds
+
+    @property
     def num_forget(self) -> int:
         """Forget samples of a round."""
         return self._trainer.train_dataset.num_forget
@@ -76,7 +81,7 @@ class TrainerRun:
         """Exact accuracy of the student on a split, over all ranks, in eval mode."""
         if equal_weights(self.student, self.teacher):
             return self.teacher_accuracy(split)  # before the first round, and without a pass of its own
-        return self._trainer.evaluator.predict(self.student, split, "student").accuracy
+        return self._predict(self.student, split, "student").accuracy
 
     def teacher_accuracy(self, split: str, like: str | None = None) -> float:
         """Exact accuracy of the teacher on a split, measured once; each class weighted as in the split `like`."""
@@ -88,23 +93,29 @@ class TrainerRun:
     def teacher_predictions(self, split: str, rows: Sequence[int] | None = None) -> Predictions:
         """The teacher's predictions over all ranks: on a whole split, made once and kept; or on some of its rows."""
         if rows is None and not self.teacher_is_renewed:
-            return self._trainer.evaluator.original_predictions(split)
+            with self._trainer.passes.split(split):
+                return self._trainer.evaluator.original_predictions(split)
         if rows is None:
             if self._renewed_predictions[0] is not self.teacher:
                 self._renewed_predictions = self.teacher, {}
             kept = self._renewed_predictions[1]
             if split not in kept:
-                kept[split] = self._trainer.evaluator.predict(self.teacher, split, "teacher")
+                kept[split] = self._predict(self.teacher, split, "teacher")
             return kept[split]
         samples = SplitRows(self._split(split), rows)
         options = self._trainer.evaluator.options
-        return predict(self.teacher, samples, description=f"original on {split}", **options)
+        with self._trainer.passes.split(split):
+            return predict(self.teacher, samples, description=f"original on {split}", **options)
 
     def student_predictions(self, split: str) -> Predictions:
         """The student's predictions on a split over all ranks, in the split's order."""
         if equal_weights(self.student, self.teacher):
             return self.teacher_predictions(split)  # before the first round, and without a pass of its own
-        return self._trainer.evaluator.predict(self.student, split, "student")
+        return self._predict(self.student, split, "student")
+
+    def _predict(self, model: nn.Module, split: str, name: str) -> Predictions:
+        with self._trainer.passes.split(split):
+            return self._trainer.evaluator.predict(model, split, name)
 
     def labels(self, split: str) -> Tensor:
         """The true class of every sample of a split, shape (samples,)."""
@@ -158,7 +169,9 @@ class TrainerRun:
         for batch in tqdm(loader, desc=f"gradients on {' + '.join(splits)}", leave=False, disable=hidden):
             batch = self._on_device(batch)
             inputs = model_inputs(batch)
-            yield (dataset.finish(inputs) if dataset.finish else inputs), batch["labels"]
+            forgotten = int(batch[FORGET_FLAG].sum())
+            with trainer.passes.showing(len(batch["labels"]) - forgotten, forgotten):
+                yield (dataset.finish(inputs) if dataset.finish else inputs), batch["labels"]
 
     def sum_over_ranks(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each tensor summed over all ranks."""

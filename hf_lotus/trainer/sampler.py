@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import cycle, islice
 
 import torch
@@ -89,11 +90,11 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         return index
 
     def pass_at(self, index: int, step: int) -> tuple[Pass, bool]:
-        """The pass in which a round's step lies, and whether that step is the pass's last."""
+        """The pass in which a round's step lies (of steps in turn, the step's side), and whether it is its last."""
         for current in self.passes(index):
             steps = self._pass_steps(current)
             if step < steps:
-                return current, step == steps - 1
+                return current.step(step), step == steps - 1
             step -= steps
         raise IndexError(f"Round {index} has no step {step} more.")
 
@@ -103,10 +104,11 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         return ((current.forget_batch_size if alone else None) or self.batch_size) * self._parts
 
     def _walked(self, current: Pass) -> range:
-        """The positions that the pass walks through: for pairs the retain side's, else those of every side in it."""
-        start = 0 if current.forget and not current.paired else self.num_forget
+        """The positions that the pass walks through: for pairs and turns the retain side's, else of every side."""
+        walks_forget = current.forget and not current.paired and current.forget_every is None
+        start = 0 if walks_forget else self.num_forget
         walked = range(start, self.size if current.retain else self.num_forget)
-        needs_both = current.paired or current.forget_share is not None
+        needs_both = current.paired or current.forget_share is not None or current.forget_every is not None
         if not walked or (needs_both and not (self.num_forget and self.num_retain)):
             raise ValueError(f"The pass {current} has no samples.")
         return walked
@@ -116,15 +118,16 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         if current.samples is not None:
             return -(-current.samples // stretch)  # each of them full: the sides start over
         full, rest = divmod(samples, stretch)
-        if self.drop_last:
-            return max(full, 1)
         joins = full and self.at_least > 1 and rest < self.at_least * self._parts
-        return full + (rest > 0 and not joins)
+        walked = max(full, 1) if self.drop_last else full + (rest > 0 and not joins)
+        return walked if current.forget_every is None else walked + -(-walked // current.forget_every)
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER, self.round))
         for current in self.passes(self.round):
             steps = self._balanced if current.samples is not None else self._walk
+            if current.forget_every is not None:
+                steps = self._in_turn
             for dealt in steps(current, generator):
                 for turn in range(self.accumulation):
                     yield dealt[turn * self.ranks + self.rank]
@@ -157,6 +160,17 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
             # Every part has its share of both sides: the fewer of one are dealt from the other end.
             dealt = zip(self._deal(first, fill=False), self._deal(second, fill=False)[::-1], strict=True)
             yield [mine + others for mine, others in dealt]
+
+    def _in_turn(self, current: Pass, generator: torch.Generator) -> Iterator[list[list[int]]]:
+        """The parts of each step of a pass whose retain steps have steps on forget samples between them."""
+        self._walked(current)  # checks that both sides have samples
+        forget = _endless(range(self.num_forget), generator)
+        wanted = min((current.forget_batch_size or self.batch_size) * self._parts, self.num_forget)
+        assert current.forget_every is not None
+        for number, dealt in enumerate(self._walk(replace(current, forget=False, forget_every=None), generator)):
+            if number % current.forget_every == 0:
+                yield self._deal(list(islice(forget, wanted)))
+            yield dealt
 
     def _deal(self, positions: list[int], fill: bool = True) -> list[list[int]]:
         """Cut into one part for each accumulated batch and rank, as even as can be."""

@@ -129,7 +129,7 @@ def _check_method(method: UnlearningMethod, what: str) -> None:
         "transform": "asks the student while a batch is made, on some ranks and perhaps not on others",
         "renews_teacher": "takes a whole copy of the student amid the run",
     }
-    why = "edits the weights of the whole model" if isinstance(method, WeightEdit) else None
+    why = "edits the weights of the whole model" if isinstance(method, WeightEdit) else method.needs_whole_weights
     for hook, reason in hooks.items():
         if why is None and getattr(type(method), hook) is not getattr(GradientMethod, hook):
             why = reason

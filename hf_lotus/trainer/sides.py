@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,12 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers.modeling_outputs import ModelOutput
 
 
-def forward_by_side(model: nn.Module, inputs: Mapping[str, Tensor], is_forget: Tensor) -> ModelOutput:
+def forward_by_side(
+    model: nn.Module,
+    inputs: Mapping[str, Tensor],
+    is_forget: Tensor,
+    showing: Callable[[int, int], AbstractContextManager] = lambda retained, forgotten: nullcontext(),
+) -> ModelOutput:
     """The logits of a batch whose retained and forgotten samples never meet in one forward pass.
 
     Where BatchNorm normalises by the batch, a joint pass would mix the statistics of the two. Its running statistics
@@ -22,6 +27,7 @@ def forward_by_side(model: nn.Module, inputs: Mapping[str, Tensor], is_forget: T
         model: a classifier whose output has `logits`.
         inputs: the model's inputs by name; each tensor's first dimension is that of the batch.
         is_forget: True for forget samples, shape (batch,).
+        showing: (retained, forgotten) samples of a forward pass → what it is made within.
 
     Returns:
         an output with `logits` alone, shape (batch, classes), in the order of the batch.
@@ -29,8 +35,9 @@ def forward_by_side(model: nn.Module, inputs: Mapping[str, Tensor], is_forget: T
     sides = [torch.nonzero(chosen)[:, 0] for chosen in (~is_forget, is_forget)]
     if min(len(rows) for rows in sides) < 2:
         return model(**inputs)
-    retained = model(**_rows(inputs, sides[0])).logits
-    with _buffers_left(model):
+    with showing(len(sides[0]), 0):
+        retained = model(**_rows(inputs, sides[0])).logits
+    with _buffers_left(model), showing(0, len(sides[1])):
         forgotten = model(**_rows(inputs, sides[1])).logits
     # Where each sample of the batch lies in the two sides laid end to end.
     places = torch.empty_like(is_forget, dtype=torch.long)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,11 +59,13 @@ class FrozenTeacher:
     Attributes:
         model: the copy.
         current: the model whose logits are given: the copy, or what `renew` put in its place.
+        showing: side → what the logits on its samples are computed within.
     """
 
     def __init__(self, model: nn.Module, device: torch.device):
         self.model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
         self.current = self.model
+        self.showing: Callable[[str], AbstractContextManager] = nullcontext
         self._kept: tuple[RoundDataset, dict[str, KeptLogits]] | None = None
 
     def renew(self, student: nn.Module, device: torch.device) -> nn.Module:
@@ -123,7 +125,9 @@ class FrozenTeacher:
     def _ask(self, samples: RoundDataset, side: str, rows: Tensor, **options: Any) -> Tensor:
         chosen = {f"{name}_rows": rows if name == side else rows[:0] for name in SIDES}
         part = RoundDataset(samples.forget, samples.retain, **chosen)
-        return torch.from_numpy(predict(self.current, part, description=f"teacher on {side}", **options).logits)
+        with self.showing(side):
+            predicted = predict(self.current, part, description=f"teacher on {side}", **options)
+        return torch.from_numpy(predicted.logits)
 
     def leave(self) -> None:
         """Free the device of the teacher, where its logits are kept: `predict` takes it back while it needs it."""

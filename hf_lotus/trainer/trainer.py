@@ -33,11 +33,13 @@ from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import Checkpoints
 from hf_lotus.trainer.fingerprint import teacher_logits_key
 from hf_lotus.trainer.given import check_given
+from hf_lotus.trainer.pass_counter import PassCounter
 from hf_lotus.trainer.publisher import UNCHANGED, Publisher
 from hf_lotus.trainer.round_control import RoundControl
 from hf_lotus.trainer.round_trainer import RoundTrainer
 from hf_lotus.trainer.run import TrainerRun
 from hf_lotus.trainer.sharding import Sharding, check_launch, check_sharding
+from hf_lotus.trainer.side_gradients import SideGradients
 from hf_lotus.trainer.sides import forward_by_side
 from hf_lotus.trainer.stopwatch import Stopwatch
 from hf_lotus.trainer.teacher import SIDES, FrozenTeacher, may_keep_logits
@@ -80,8 +82,11 @@ class UnlearningTrainer(RoundTrainer):
         run: what the method may ask of this run.
         evaluator: what measures the student.
         unlearning_seconds: wall time of the last `train`, evaluation left out; None before it.
+        unlearning_passes: kind ("student_forward", "teacher_forward", "backward") → side ("forget", "retain", "other")
+            → samples that passed in the last `train`, on all ranks, evaluation left out; None before it.
         weight_mask: the weights that may move; None for all.
         stopwatch: the clock behind `unlearning_seconds`.
+        passes: counts the samples that pass forward and backward in `train`, evaluation left out.
         checkpoints: which run each checkpoint is of, and which one to go on from.
         publisher: record, card and pushes.
         sharding: what FSDP2 and DeepSpeed need.
@@ -93,8 +98,12 @@ class UnlearningTrainer(RoundTrainer):
     """
 
     unlearning_seconds: float | None = None
+    unlearning_passes: Mapping[str, Mapping[str, int]] | None = None
     weight_mask: WeightMask | None = None
     _unkept_renewal: int | None = None
+    # The side whose loss alone counts, while each has a backward pass of its own.
+    _side: str | None = None
+    _sides: SideGradients | None = None
 
     def __init__(
         self,
@@ -129,6 +138,7 @@ class UnlearningTrainer(RoundTrainer):
         )
         # Trainer's constructor calls some of these already, or hooks of this class that do.
         self.stopwatch, self.checkpoints, self.sharding = Stopwatch(), Checkpoints(self), Sharding(self)
+        self.passes = PassCounter()
         self.publisher, self._rounds = Publisher(self, given, forget_set), RoundControl(self)
         super().__init__(
             model,
@@ -140,6 +150,7 @@ class UnlearningTrainer(RoundTrainer):
         )
         self.sharding.place_student()
         self._teacher = FrozenTeacher(model, self.args.device)
+        self._teacher.showing = self.passes.split
         self.run = TrainerRun(self, self.task, self.args.seed)
         self.evaluator = evaluator or self._own_evaluator(retrain_model)
 
@@ -213,7 +224,7 @@ class UnlearningTrainer(RoundTrainer):
             self.checkpoints.require_marked(self._renewed_folder, before_round=index)
             load_model(renewed, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME))
         self._unkept_renewal = None if from_folder else index
-        self.hooks.prepare(self.run)
+        self._prepare()
         self._keep_logits_if_asked()
         self._teacher.leave()
 
@@ -242,12 +253,20 @@ class UnlearningTrainer(RoundTrainer):
         """Unlearn. As `Trainer.train`; takes no step where the method edits weights, or stops before it begins."""
         self.publisher.measured = None
         checkpoint = self.checkpoints.begin(resume_from_checkpoint)
-        if self.hooks.edits:
-            output = self._edit(checkpoint)
-        else:
-            output = self._take_rounds(checkpoint, *args, **kwargs)
+        with self.passes.counting(self.run.student, self.teacher):
+            if self.hooks.edits:
+                output = self._edit(checkpoint)
+            else:
+                output = self._take_rounds(checkpoint, *args, **kwargs)
+        self.unlearning_passes = self._passes_of_all_ranks()
         self.unlearning_seconds = self.stopwatch.seconds
         return output
+
+    def _passes_of_all_ranks(self) -> dict[str, dict[str, int]]:
+        own = self.passes.counts
+        flat = torch.tensor([list(sides.values()) for sides in own.values()], device=self.args.device)
+        summed = self.accelerator.reduce(flat, "sum").tolist()
+        return {kind: dict(zip(own[kind], row, strict=True)) for kind, row in zip(own, summed, strict=True)}
 
     def _edit(self, checkpoint: str | None) -> TrainOutput:
         """Edit the weights, once: a checkpoint holds weights that have been edited."""
@@ -261,8 +280,12 @@ class UnlearningTrainer(RoundTrainer):
                 self.checkpoints.mark(folder)  # last: by its mark the checkpoint is known to be whole
         return TrainOutput(0, 0.0, speed_metrics("train", started))
 
-    def _take_rounds(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
+    def _prepare(self) -> None:
         self.hooks.prepare(self.run)
+        self.passes.watch(self.hooks.state)
+
+    def _take_rounds(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> TrainOutput:
+        self._prepare()
         if checkpoint is not None:
             stopped = self._rounds.take_over(checkpoint)
             if stopped:
@@ -277,7 +300,8 @@ class UnlearningTrainer(RoundTrainer):
                 self._keep_logits_if_asked()
             mask = self.hooks.mask(self.run)
             if mask is not None:
-                self.weight_mask = WeightMask(self.run.student, mask, self.teacher)
+                always = all(one.masks_every_step for one in self.hooks.passes(0))
+                self.weight_mask = WeightMask(self.run.student, mask, self.teacher if always else None)
             else:
                 self._teacher.leave()
             try:
@@ -326,6 +350,7 @@ class UnlearningTrainer(RoundTrainer):
             is_forget=inputs[FORGET_FLAG],
             positions=inputs[POSITION],
             round_index=self._rounds.index,
+            round_share=self._rounds.share,
             round_values=self._rounds.decided.values,
             state=self.hooks.state,
             round_state=self._rounds.decided.state,
@@ -335,14 +360,64 @@ class UnlearningTrainer(RoundTrainer):
 
         def forward(batch: Batch) -> object:
             if current.separate_forward:
-                return forward_by_side(model, batch.inputs, batch.is_forget)
+                return forward_by_side(model, batch.inputs, batch.is_forget, self.passes.showing)
             return model(**batch.inputs)
 
         asked = self._teacher_logits if current.needs_teacher else None
-        per_sample, batch, outputs = self.hooks.losses(drawn, self.run.student, forward, asked)
+        forgotten = int(drawn.is_forget.sum())
+        with self.passes.showing(len(drawn.labels) - forgotten, forgotten):
+            per_sample, batch, outputs = self.hooks.losses(drawn, self.run.student, forward, asked)
         assert batch.positions is not None
+        if self._side is not None:
+            per_sample = per_sample * (batch.is_forget == (self._side == "forget"))
         loss = self.step_share(per_sample, batch.positions, batch.is_forget, current.paired)
         return (loss, outputs) if return_outputs else loss
+
+    def backward_pass(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """As in `RoundTrainer`; where the pass asks for it, of each side on its own, or clipped."""
+        current = self._rounds.current_pass
+        if current.bargain is not None:
+            loss = self._backward_by_side(model, inputs, num_items_in_batch)
+        else:
+            loss = super().backward_pass(model, inputs, num_items_in_batch)
+        if not self.accelerator.sync_gradients:
+            return loss
+        # The gradients are scaled as yet, where half precision has a scaler.
+        scale = self.accelerator.scaler.get_scale() if self.accelerator.scaler is not None else 1.0
+        if current.bargain is not None:
+            assert self._sides is not None
+            self._sides.agree(current.bargain, self.accelerator, scale)
+        if current.max_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), current.max_norm * scale)
+        return loss
+
+    def _backward_by_side(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
+        """A forward and a backward pass of each side, whose gradients wait in `_sides` for the end of the step.
+
+        A side of one sample, which BatchNorm refuses, is shown in the whole batch, of which only its loss counts.
+        """
+        if self._sides is None:
+            self._sides = SideGradients(self.run.student.parameters())
+        is_forget, loss = inputs[FORGET_FLAG], torch.zeros((), device=self.args.device)
+        chosen = {"retain": torch.nonzero(~is_forget)[:, 0], "forget": torch.nonzero(is_forget)[:, 0]}
+        together = self.task.is_batch_norm_model and min(len(rows) for rows in chosen.values()) < 2
+        for side, rows in chosen.items():
+            if not len(rows):
+                continue
+            shown = inputs if together else {name: value[rows] for name, value in inputs.items()}
+            self._side = side
+            try:
+                # What the ranks have is averaged when the sums are whole.
+                with self.accelerator.no_sync(model):
+                    loss = loss + super().backward_pass(model, shown, num_items_in_batch)
+            finally:
+                self._side = None
+            self._sides.take(side)
+        return loss
 
     def _teacher_logits(self, batch: Batch) -> Tensor:
         assert batch.positions is not None
@@ -418,7 +493,7 @@ class UnlearningTrainer(RoundTrainer):
         if eval_dataset is not None:
             return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         started = time.time()
-        with self.stopwatch.paused():
+        with self.stopwatch.paused(), self.passes.paused():
             yardstick = self.evaluator.yardstick
             result = yardstick.measure("student", self.student_predictions())
             controls = vars(yardstick.controls)
@@ -452,6 +527,7 @@ class UnlearningTrainer(RoundTrainer):
             arguments=self.publisher.recorded_arguments(),
             rounds=self._rounds.history(),
             processes=self.args.world_size,
+            passes=self.unlearning_passes,
             **run,
         )
         if self.unlearning_seconds is not None and self.publisher.unchanged:

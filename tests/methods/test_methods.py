@@ -72,7 +72,7 @@ def test_the_names_are_those_of_the_command_line():
     assert list(METHODS) == [
         "lotus", "margin_matching", "warm_restart",
         "finetune", "neggrad_plus", "random_labels", "bad_teacher", "scrub", "ssd",
-        "unsir", "salun", "retrain",
+        "unsir", "salun", "l1_sparse", "sfron", "delete", "munba", "retrain",
     ]  # fmt: skip
     assert all(name_of(kind()) == name for name, kind in METHODS.items())
 

@@ -215,3 +215,32 @@ def test_a_repeated_position_gives_the_same_sample_and_keeps_its_number(parts, p
     assert torch.equal(batch["pixel_values"][2], batch["pixel_values"][3])
     single = dataset[3 + len(dataset)]
     assert (single["position"], single["is_forget"]) == (3 + len(dataset), True)
+
+
+class TestStepsInTurn:
+    def test_a_step_is_a_side_of_the_pass(self):
+        whole = Pass(forget_every=2, max_norm=7.0, masks_retain=False, name="turns")
+        forget = Pass(retain=False, max_norm=7.0, masks_retain=False, name="turns")
+        retain = Pass(forget=False, is_masked=False, masks_retain=False, name="turns")
+        assert [whole.step(index) for index in range(5)] == [forget, retain, retain, forget, retain]
+        assert not whole.masks_every_step and not retain.masks_every_step and forget.masks_every_step
+        assert Pass(forget_every=2).masks_every_step and Pass(forget_every=2).step(1).is_masked
+
+    def test_of_any_other_pass_a_step_is_the_pass(self):
+        given = Pass(paired=True)
+        assert given.step(3) is given and given.masks_every_step
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ({"forget_every": 0}, "forget_every must be 1 or more retain steps"),
+            ({"forget_every": 2, "paired": True}, "has both sides, and is neither paired nor balanced"),
+            ({"forget_every": 2, "retain": False}, "has both sides, and is neither paired nor balanced"),
+            ({"forget_every": 2, "forget_share": 0.5, "samples": 9}, "has both sides, and is neither"),
+            ({"max_norm": -1.0}, "max_norm must be above 0, got -1"),
+            ({"bargain": lambda *norms: (1, 1)}, "A bargain is between the two sides of a paired pass"),
+        ],
+    )
+    def test_bad_values(self, values, message):
+        with pytest.raises(ValueError, match=message):
+            Pass(**values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,13 +14,17 @@ from hf_lotus.methods import (
     SCRUB,
     UNSIR,
     BadTeacher,
+    Delete,
     Finetune,
     GradientMethod,
+    L1Sparse,
     MarginMatching,
+    MUNBa,
     NegGradPlus,
     RandomLabels,
     Retrain,
     SalUn,
+    SFRon,
     UnlearningMethod,
     WarmRestart,
 )
@@ -29,6 +34,23 @@ from tests.support.method_helpers import class_wise_parts
 FEW_NOISE = {"noise_batch_size": 8, "noise_batches": 3, "noise_steps": 2, "retain_per_class": 10}
 # 60 forget samples in steps of 16 and 180 retain samples in steps of 32: rounds of 4 + 6, 4 + 6 and 6 steps.
 SHORT_SCRUB = SCRUB(msteps=2, forget_batch_size=16, alpha=0.5, gamma=1.0)
+
+
+def checkered(self, run):
+    """A mask that is the same whatever the batch size, and has no weights on its edge."""
+    mask = {}
+    for name, parameter in run.student.named_parameters():
+        mask[name] = (torch.arange(parameter.numel()) % 3 > 0).view_as(parameter)
+    return mask
+
+
+@dataclass(frozen=True)
+class Checkered(SFRon):
+    """SFRon without its Fisher information, which depends on the batch size as SSD's does."""
+
+    mask = checkered
+
+
 EVERY_METHOD: dict[str, GradientMethod] = {
     "finetune": Finetune(),
     "neggrad_plus": NegGradPlus(),
@@ -47,6 +69,13 @@ EVERY_METHOD: dict[str, GradientMethod] = {
     "warm_restart": WarmRestart(restart_rounds=1),
     "warm_restart of neggrad_plus": WarmRestart(NegGradPlus(), restart_rounds=1),
     "salun of margin matching": SalUn(MarginMatching(temperature=0.1), saliency=0.2),
+    "l1_sparse": L1Sparse(alpha=1e-3),
+    "sfron": SFRon(),
+    "sfron of a given mask": Checkered(),
+    "sfron masked throughout": Checkered(mask_retain=True),
+    "delete": Delete(),
+    "munba": MUNBa(),
+    "salun of munba": SalUn(MUNBa(), saliency=0.2),
     "retrain": Retrain(),
 }
 # They draw noise for each batch, on each rank its own: equal samples do not give equal steps.
@@ -58,6 +87,9 @@ kept_scans = functools.cache(scans)
 
 def options_of(name: str) -> dict:
     """What a trainer of the method needs besides, in the place of the divided scans."""
+    if name == "delete":  # it has steps on the forget set alone: as many as the others have, so
+        parts = divided(kept_scans())
+        return {"forget_dataset": parts["retain"], "retain_dataset": parts["forget"]}
     return class_wise_parts(kept_scans()) if name == "unsir of classes" else {}
 
 

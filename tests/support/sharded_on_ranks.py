@@ -39,7 +39,8 @@ def launched_with(name: str) -> dict[str, str]:
 KINDS = {"fsdp2": "fsdp2", "zero2": "deepspeed_zero2"}
 ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3, "per_device_train_batch_size": 16}
 REFUSED = {"salun", "salun of lotus", "salun of margin matching", "unsir of classes", "unsir of samples"}
-REFUSED |= {"warm_restart", "warm_restart of neggrad_plus"}
+REFUSED |= {"warm_restart", "warm_restart of neggrad_plus", "l1_sparse", "munba", "salun of munba"}
+REFUSED |= {"sfron", "sfron of a given mask", "sfron masked throughout"}
 
 
 def tell_of_gpus() -> None:
@@ -130,7 +131,7 @@ def main(folder: Path, kind: str) -> None:
     for label, variables in {"whole": {}, "divided": chosen}.items():
         use(**variables)
         for name in sorted(METHODS.keys() - REFUSED):  # on both ranks in one order
-            ranks.run(f"{name} {label}", METHODS[name])
+            ranks.run(f"{name} {label}", METHODS[name], options=options_of(name))
         ranks.run(f"resnet {label}", METHODS["lotus"], "resnet")
         # 29 and 30 samples for the ranks to measure: one batch and two.
         fewer = {"forget_dataset": parts["forget"].select(range(59))}

@@ -21,7 +21,8 @@ def on_rank(trainer, rank, ranks, batch_size=32):
         train_batch_size=batch_size, world_size=ranks, process_index=rank, dataloader_num_workers=0,
         disable_tqdm=True, device=torch.device("cpu"),
     )  # fmt: skip
-    return TrainerRun(SimpleNamespace(args=args, splits=trainer.splits, collator=trainer.collator), trainer.task, 1)
+    seen = SimpleNamespace(args=args, splits=trainer.splits, collator=trainer.collator, passes=trainer.passes)
+    return TrainerRun(seen, trainer.task, 1)
 
 
 def shown(run, *splits):

@@ -297,3 +297,45 @@ def test_what_every_round_owes(num_forget, num_retain, passes, batch_size, ranks
         else:
             assert set(forget) <= ({0, 1} if current.forget else {0})
             assert drop_last or set(forget) == {int(current.forget)}
+
+
+class TestInTurn:
+    """A pass over the retain samples, with steps on forget samples before every so-many-th."""
+
+    @pytest.mark.parametrize(
+        ("every", "expected"), [(1, "frfrfrfrfr"), (2, "frrfrrfr"), (4, "frrrrfr"), (5, "frrrrr"), (9, "frrrrr")]
+    )
+    def test_the_steps_and_their_number(self, every, expected):
+        ([batches], sampler) = dealt(30, 70, Pass(forget_every=every), 16)
+        assert "".join("f" if max(batch) < 30 else "r" for batch in batches) == expected
+        assert all(max(batch) < 30 or min(batch) >= 30 for batch in batches)
+        assert len(batches) == sampler.steps(0) == len(sampler)
+        for step, kind in enumerate(expected):
+            current, is_last = sampler.pass_at(0, step)
+            assert (current.forget, current.retain) == ((True, False) if kind == "f" else (False, True))
+            assert current.forget_every is None and is_last == (step == len(expected) - 1)
+
+    def test_every_retain_sample_comes_once_and_the_forget_samples_start_over(self):
+        ([batches], _) = dealt(30, 70, Pass(forget_every=1), 16)
+        assert sorted(p for batch in batches for p in batch if p >= 30) == list(range(30, 100))
+        forget = [p for batch in batches for p in batch if p < 30]
+        assert len(forget) == 5 * 16 and sorted(forget[:30]) == sorted(forget[30:60]) == list(range(30))
+        assert forget[:30] != forget[30:60]
+
+    def test_fewer_forget_samples_than_a_batch_come_all(self):
+        ([batches], _) = dealt(5, 70, Pass(forget_every=2), 16)
+        assert [sorted(batch) for batch in batches if max(batch) < 5] == [list(range(5))] * 3
+
+    def test_ranks_and_accumulated_batches_share_each_step(self):
+        ([alone], _) = dealt(30, 70, Pass(forget_every=2), 16)
+        ranks, sampler = dealt(30, 70, Pass(forget_every=2), 4, ranks=2, accumulation=2)
+        assert [flat(step) for step in steps_of(ranks, 2)] == alone
+        assert sampler.steps(0) == len(alone)
+
+    def test_a_batch_norm_model_gets_no_batch_of_one(self):
+        ranks, _ = dealt(3, 70, Pass(forget_every=2), 4, ranks=2, at_least=2)
+        assert all(len(batch) >= 2 for batches in ranks for batch in batches)
+
+    def test_both_sides_are_needed(self):
+        with pytest.raises(ValueError, match="has no samples"):
+            dealt(0, 70, Pass(forget_every=2), 16)

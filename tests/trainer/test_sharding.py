@@ -15,7 +15,7 @@ from accelerate.utils import DistributedType, is_deepspeed_available
 from safetensors.torch import load_file
 from transformers import ViTForImageClassification
 
-from hf_lotus.methods import SSD, UNSIR, LoTUS, SalUn
+from hf_lotus.methods import SSD, UNSIR, L1Sparse, LoTUS, MUNBa, SalUn, SFRon
 from hf_lotus.trainer.sharding import check_launch, check_sharding
 from tests.support.killed_runs import METHODS
 from tests.support.method_helpers import equal
@@ -91,7 +91,13 @@ def test_the_best_round_is_loaded_into_divided_weights(ranks, records):
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        *[(name, "FSDP: it holds single weights still") for name in sorted(REFUSED) if name.startswith("salun")],
+        *[
+            (name, "FSDP: it holds single weights still")
+            for name in sorted(REFUSED)
+            if name.startswith(("salun", "sfron"))
+        ],
+        ("l1_sparse", "l1_sparse does not go with FSDP: it sums up all weights in its loss. Run it with the whole"),
+        ("munba", "munba does not go with FSDP: it weighs the whole gradients of both sides. Run it with the whole"),
         *[
             (name, "FSDP: it asks the student while a batch is made")
             for name in sorted(REFUSED)
@@ -126,6 +132,9 @@ class TestWhatDeepSpeedIsRefused:
             (deepspeed(), SSD(), "ssd does not go with DeepSpeed: it edits"),
             (deepspeed(), SalUn(), "salun does not go with DeepSpeed: it holds single weights still"),
             (deepspeed(), UNSIR(), "unsir does not go with DeepSpeed"),
+            (deepspeed(), SFRon(), "sfron does not go with DeepSpeed: it holds single weights still"),
+            (deepspeed(), MUNBa(), "munba does not go with DeepSpeed: it weighs the whole gradients of both sides"),
+            (deepspeed(), L1Sparse(), "l1_sparse does not go with DeepSpeed: it sums up all weights in its loss"),
         ],
     )
     def test_refused(self, accelerator, method, message):

@@ -9,17 +9,9 @@ from torch import nn
 import hf_lotus.methods.lotus
 import hf_lotus.methods.unsir
 from hf_lotus.methods import LoTUS, SalUn
-from tests.support.every_method import EVERY_METHOD, NOISY, build, options_of
+from tests.support.every_method import EVERY_METHOD, NOISY, build, checkered, options_of
 
 PERTURBING = (hf_lotus.methods.lotus,)
-
-
-def checkered(self, run):
-    """In the place of SalUn's own mask, in which rounding may choose another one of two weights on the edge."""
-    mask = {}
-    for name, parameter in run.student.named_parameters():
-        mask[name] = (torch.arange(parameter.numel()) % 3 > 0).view_as(parameter)
-    return mask
 
 
 @pytest.fixture
@@ -29,6 +21,7 @@ def without_noise(monkeypatch):
         monkeypatch.setattr(module, "gumbel_perturbed", lambda logits, generator: logits)
     pattern = torch.linspace(-1, 1, 3 * 16 * 16).view(3, 16, 16)
     monkeypatch.setattr(hf_lotus.methods.unsir, "learn_noise", lambda objective, shape, *_: pattern.expand(shape))
+    # Rounding may choose another one of two weights on the edge of SalUn's own mask.
     monkeypatch.setattr(SalUn, "mask", checkered)
 
 
@@ -44,7 +37,7 @@ def assert_agree(first, second):
         torch.testing.assert_close(second.model.state_dict()[name], value, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted({*EVERY_METHOD} - {"unsir of samples", "scrub"}))
+@pytest.mark.parametrize("name", sorted({*EVERY_METHOD} - {"unsir of samples", "scrub", "sfron"}))
 def test_four_small_batches_are_one_large_batch_tails_included(tmp_path, without_noise, name):
     method, options = EVERY_METHOD[name], options_of(name)
     whole = trained_with(tmp_path, method, 32, 1, options=options)

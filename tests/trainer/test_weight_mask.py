@@ -118,3 +118,26 @@ def test_a_mask_of_a_frozen_parameter_is_refused_and_without_it_nothing_of_it_is
     frozen = model.weight.clone()
     mask.restore()
     assert torch.equal(model.weight, frozen)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_weights_can_be_held_for_some_steps_at_what_they_are_then(name):
+    model = model_of()
+    mask = WeightMask(model, MASK, None)
+    optimizer = OPTIMIZERS[name](model.parameters())
+    for masked in (False, True, True, False, True):
+        before = copy.deepcopy(model)
+        mask.hold(masked)
+        take_steps(model, optimizer, steps=1, mask=mask)
+        moved = model.weight != before.weight
+        assert torch.equal(moved, MASK["weight"]) if masked else moved.all()
+        assert torch.equal(model.bias, before.bias) == masked
+
+
+def test_gradients_are_whole_while_nothing_is_held():
+    free, model = model_of(), model_of()
+    mask = WeightMask(model, MASK, None)
+    assert not mask.holds
+    for each in (free, model):
+        each(torch.ones(1, 3)).square().sum().backward()
+    assert torch.equal(model.weight.grad, free.weight.grad) and torch.equal(model.bias.grad, free.bias.grad)
