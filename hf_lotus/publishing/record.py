@@ -41,7 +41,7 @@ RECORD = "forget_set.json"
 FORMAT, FORMAT_VERSION = "hf-lotus forget set", 1
 _SCHEMA = "hf_lotus.publishing/forget_set"
 FINISHED, IN_PROGRESS = "finished", "in progress"
-_PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "seed", "duplicates")
+_PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "seed", "duplicates", "proxy")
 # Files that `from_pretrained` takes weights from.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*", "*.h5", "*.msgpack")
 
