@@ -53,6 +53,7 @@ class Pass:
         needs_teacher: whether the pass needs the teacher's logits, where the method does.
         augmentation: how its training images are augmented; None for the run's own way.
         name: what the log calls the pass, where a round has several.
+        part: which forget samples take part, of the parts that `GradientMethod.parts` tells; None for all.
     """
 
     forget: bool = True
@@ -65,6 +66,7 @@ class Pass:
     needs_teacher: bool = True
     augmentation: Augmentation | None = None
     name: str = ""
+    part: int | None = None
 
     def __post_init__(self) -> None:
         if self.paired and not (self.forget and self.retain):

@@ -48,6 +48,10 @@ class SalUn(GradientMethod):
     def __post_init__(self) -> None:
         if not isinstance(self.inner, GradientMethod) or isinstance(self.inner, SalUn):
             raise TypeError(f"inner must be a gradient method such as LoTUS(), and not SalUn, got {self.inner!r}.")
+        if type(self.inner).parts is not GradientMethod.parts:
+            raise TypeError(
+                f"inner must unlearn the forget set as a whole, and {type(self.inner).__name__} splits it."
+            )
         if not 0 < self.saliency <= 1:
             raise ValueError(f"saliency must be above 0 and at most 1, got {self.saliency}. The paper uses 0.5.")
 

@@ -80,6 +80,7 @@ class UnlearningTrainer(RoundTrainer):
         evaluator: what measures the student.
         unlearning_seconds: wall time of the last `train`, evaluation left out; None before it.
         weight_mask: the weights that may move; None for all.
+        renewed_before: the round before which the student last became the teacher; None where it did not.
         stopwatch: the clock behind `unlearning_seconds`.
         checkpoints: which run each checkpoint is of, and which one to go on from.
         publisher: record, card and pushes.
@@ -93,6 +94,7 @@ class UnlearningTrainer(RoundTrainer):
 
     unlearning_seconds: float | None = None
     weight_mask: WeightMask | None = None
+    renewed_before: int | None = None
     _unkept_renewal: int | None = None
 
     def __init__(
@@ -178,6 +180,11 @@ class UnlearningTrainer(RoundTrainer):
         return self._rounds.tensors
 
     @property
+    def forget_parts(self) -> Tensor | None:
+        """The number of each forget sample's part, as the method tells it once a run."""
+        return self.hooks.parts(self.run)
+
+    @property
     def augmentation(self) -> Augmentation:
         """How the training images of the optimizer step that is being made are augmented: the pass may say how."""
         return self._rounds.current_pass.augmentation or super().augmentation
@@ -211,10 +218,11 @@ class UnlearningTrainer(RoundTrainer):
         if from_folder:
             self.checkpoints.require_marked(self._renewed_folder, before_round=index)
             load_model(renewed, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME))
-        self._unkept_renewal = None if from_folder else index
+        self._unkept_renewal, self.renewed_before = None if from_folder else index, index
         self.hooks.prepare(self.run)
         self._keep_logits_if_asked()
-        self._teacher.leave()
+        if not from_folder:  # a run that is resumed does so when all is there
+            self._hold_weights()
 
     @property
     def _renewed_folder(self) -> str:
@@ -274,11 +282,7 @@ class UnlearningTrainer(RoundTrainer):
         else:
             if not self.run.teacher_is_renewed:
                 self._keep_logits_if_asked()
-            mask = self.hooks.mask(self.run)
-            if mask is not None:
-                self.weight_mask = WeightMask(self.run.student, mask, self.teacher)
-            else:
-                self._teacher.leave()
+            self._hold_weights()
             try:
                 with self.sharding.dividing():
                     output = super().train(checkpoint, *args, **kwargs)
@@ -288,6 +292,15 @@ class UnlearningTrainer(RoundTrainer):
             self._teacher.forget_logits(self.args.teacher_logits_dir is not None)
         self._rounds.rewind()
         return output
+
+    def _hold_weights(self) -> None:
+        """Let only those weights move that the method lets; the rest are held as the teacher has them."""
+        if self.weight_mask is not None:
+            self.weight_mask.remove()
+        mask = self.hooks.mask(self.run)
+        self.weight_mask = None if mask is None else WeightMask(self.run.student, mask, self.current_teacher)
+        if mask is None:
+            self._teacher.leave()
 
     def _keep_logits(self) -> None:
         """Have the teacher's logits on the round's samples computed once."""

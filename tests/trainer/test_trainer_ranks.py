@@ -54,7 +54,7 @@ def test_every_method_ends_with_the_same_weights_on_both_ranks(ranks, records, t
 
 
 # Of two weights on the edge of SalUn's mask rounding may choose either: it is compared on its own.
-@pytest.mark.parametrize("name", sorted({*EVERY_METHOD} - NOISY - {"salun", "salun of margin matching"}))
+@pytest.mark.parametrize("name", sorted({*EVERY_METHOD} - NOISY - {"salun", "salun of margin matching", "rum"}))
 def test_two_ranks_train_as_one_process_with_twice_the_batch(ranks, records, tmp_path, name):
     """Tails are uneven, and samples that fill them up must not count."""
     alone = build(tmp_path, EVERY_METHOD[name], options=options_of(name), per_device_train_batch_size=2 * BATCH)
