@@ -33,8 +33,8 @@ class MSG(GradientMethod):
 
     The challenge's entry drew convolutions anew. A layer here is every convolution and every linear layer, those of
     transformers too, whose weights are initialised in the same way; biases, norms, class tokens and positions stay,
-    and so do weights that do not require a gradient. The edit happens once and is part of every checkpoint. A model without a
-    `config`, from which no fresh one can be made, is refused.
+    and so do weights that do not require a gradient. The edit happens once and is part of every checkpoint. A model
+    without a `config`, from which no fresh one can be made, is refused.
 
     Attributes:
         share: share of each layer's weights that is drawn anew, rounded to the nearest count. The challenge: 0.3.

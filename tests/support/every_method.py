@@ -52,15 +52,14 @@ EVERY_METHOD: dict[str, GradientMethod] = {
     "warm_restart of neggrad_plus": WarmRestart(NegGradPlus(), restart_rounds=1),
     "salun of margin matching": SalUn(MarginMatching(temperature=0.1), saliency=0.2),
     "amun": AMUN(steps=5),
-    "amun without retained data": AMUN(retain_fraction=0.0, steps=5),
     "msg": MSG(),
     "ct": CT(),
     "rum": RUM(middle_rounds=1),
-    "rum of others": RUM(NegGradPlus(), None, LoTUS(stop_margin=2.0), low_rounds=1),
+    "rum of others": RUM(NegGradPlus(), None, MarginMatching(temperature=0.1), low_rounds=1),
     "retrain": Retrain(),
 }
 # They draw noise for each batch, on each rank its own: equal samples do not give equal steps.
-NOISY = {"lotus", "salun of lotus", "unsir of samples", "rum of others"}
+NOISY = {"lotus", "salun of lotus", "unsir of samples"}
 
 
 kept_scans = functools.cache(scans)
