@@ -44,7 +44,7 @@ from hf_lotus.trainer.weight_mask import WeightMask
 
 logger = logging.get_logger(__name__)
 
-# Where the student is kept as it was when it became the teacher.
+# Where the student is kept as it was when it became the teacher: a folder for each round before which it did.
 RENEWED_TEACHER = "renewed_teacher"
 
 
@@ -216,23 +216,24 @@ class UnlearningTrainer(RoundTrainer):
         self._teacher.forget_logits(self.args.teacher_logits_dir is not None)
         renewed = self._teacher.renew(self.run.student, self.args.device)
         if from_folder:
-            self.checkpoints.require_marked(self._renewed_folder, before_round=index)
-            load_model(renewed, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME))
+            folder = self._renewed_folder(index)
+            self.checkpoints.require_marked(folder, before_round=index)
+            load_model(renewed, os.path.join(folder, SAFE_WEIGHTS_NAME))
         self._unkept_renewal, self.renewed_before = None if from_folder else index, index
         self.hooks.prepare(self.run)
         self._keep_logits_if_asked()
         if not from_folder:  # a run that is resumed does so when all is there
             self._hold_weights()
 
-    @property
-    def _renewed_folder(self) -> str:
-        return os.path.join(self.args.output_dir, RENEWED_TEACHER)
+    def _renewed_folder(self, index: int) -> str:
+        return os.path.join(self.args.output_dir, RENEWED_TEACHER, f"before-round-{index}")
 
     def keep_renewed_teacher(self) -> None:
         """Save the renewed teacher, once, before the first checkpoint that counts on it."""
         if self._unkept_renewal is not None and self.is_world_process_zero():
-            self.checkpoints.mark(self._renewed_folder, before_round=self._unkept_renewal)
-            save_model(self.current_teacher, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME))
+            folder = self._renewed_folder(self._unkept_renewal)
+            self.checkpoints.mark(folder, before_round=self._unkept_renewal)
+            save_model(self.current_teacher, os.path.join(folder, SAFE_WEIGHTS_NAME))
         self._unkept_renewal = None
 
     def _keep_logits_if_asked(self) -> None:
