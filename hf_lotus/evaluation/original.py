@@ -34,8 +34,7 @@ def logits_on(
     """
 
     def logits(dataset: Dataset, label_column: str) -> np.ndarray:
-        columns = {"image_column": image_column, "label_column": label_column}
-        samples = ready(dataset, processor, "train split", **columns)
+        samples = ready(dataset, processor, "train split", image_column=image_column, label_column=label_column)
         return predict(
             model, samples, batch_size=_BATCH_SIZE, description="original on train", device=torch.device(device)
         ).kept_logits

@@ -82,8 +82,6 @@ class Run(Protocol):
     task: Task
     class_wise: bool
     seed: int
-    rank: int
-    ranks: int
 
     @property
     def student(self) -> nn.Module:
@@ -112,6 +110,14 @@ class Run(Protocol):
     @property
     def prepared(self) -> object:
         """What `GradientMethod.prepare` returned."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+
+    @property
+    def ranks(self) -> int:
+        """How many processes there are."""
 
     @property
     def parts(self) -> Tensor | None:

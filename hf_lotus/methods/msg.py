@@ -100,7 +100,7 @@ class MSG(GradientMethod):
         return recovery_arguments(task)
 
 
-def layer_weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def layer_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Name and weights of every convolution and linear layer."""
     for name, module in model.named_modules():
         if isinstance(module, (_ConvNd, nn.Linear)):

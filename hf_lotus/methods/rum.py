@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -108,8 +108,9 @@ class RUM(GradientMethod):
         for part, method in enumerate(self._methods):
             if method is not None and sizes[part]:
                 mine = replace(task, num_forget=int(sizes[part]))
-                found.append(Phase(part, method, mine, start, start + self._rounds(part, method, mine)))
-                start = found[-1].stop
+                stop = start + self._rounds(part, method, mine)
+                found.append(Phase(part, method, mine, start, stop))
+                start = stop
         return [*found[:-1], found[-1]._replace(stop=None)] if found else []
 
     def _rounds(self, part: int, method: GradientMethod, task: Task) -> int:
@@ -319,9 +320,9 @@ class _PartRun:
     def _of_part(self, split: str, whole: Predictions) -> Predictions:
         if split != "forget":
             return whole
-        columns = {each.name: getattr(whole, each.name) for each in fields(Predictions)}
         rows = self._state.rows.numpy()
-        return Predictions(**{name: None if value is None else value[rows] for name, value in columns.items()})
+        logits = None if whole.logits is None else whole.logits[rows]
+        return Predictions(whole.labels[rows], whole.predicted[rows], whole.entropy[rows], logits)
 
     def student_accuracy(self, split: str) -> float:
         return self.student_predictions(split).accuracy if split == "forget" else self._run.student_accuracy(split)

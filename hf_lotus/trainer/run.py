@@ -172,9 +172,9 @@ class TrainerRun:
         sides = {name: required(trainer.splits, name) for name in ("forget", "retain")}
         everything = {name: torch.arange(num_samples(side)) for name, side in sides.items()}
         dataset = RoundDataset(sides["forget"], sides["retain"], everything["forget"], everything["retain"])
-        rows = {**everything, **{name: torch.as_tensor(few) for name, few in (rows or {}).items()}}
+        taken = {**everything, **{name: torch.as_tensor(few) for name, few in (rows or {}).items()}}
         starts = {"forget": 0, "retain": dataset.num_forget}
-        chosen = torch.cat([rows[name] + starts[name] for name in splits])
+        chosen = torch.cat([taken[name] + starts[name] for name in splits])
         generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER, _NO_ROUND))
         batches = chosen[torch.randperm(len(chosen), generator=generator)].split(trainer.args.train_batch_size)
         ranks, rank = trainer.args.world_size, trainer.args.process_index
