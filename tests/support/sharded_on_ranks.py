@@ -39,7 +39,7 @@ def launched_with(name: str) -> dict[str, str]:
 KINDS = {"fsdp2": "fsdp2", "zero2": "deepspeed_zero2"}
 ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3, "per_device_train_batch_size": 16}
 REFUSED = {"salun", "salun of lotus", "salun of margin matching", "unsir of classes", "unsir of samples"}
-REFUSED |= {"warm_restart", "warm_restart of neggrad_plus"}
+REFUSED |= {"warm_restart", "warm_restart of neggrad_plus", "rum", "rum of others"}
 
 
 def tell_of_gpus() -> None:
