@@ -94,6 +94,11 @@ class SalUn(GradientMethod):
         """Whether the inner method needs unseen data."""
         return self.inner.needs_unseen
 
+    @property
+    def transform_asks_student(self) -> bool:  # type: ignore[override]  # likewise
+        """Whether what the inner method shows is made by asking the student."""
+        return self.inner.transform_asks_student
+
     def streams(self, task: Task) -> Streams:
         """The inner method's data."""
         return self.inner.streams(task)
