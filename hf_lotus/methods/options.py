@@ -40,9 +40,10 @@ def inner_names() -> list[str]:
 
 
 def part_names() -> list[str]:
-    """Names that a field which holds a method by its name may have: `inner_names`, methods over one, and nothing."""
-    over_one = [name for name, kind in METHODS.usable().items() if _holds_a_method(kind)]
-    return [NOTHING, *inner_names(), *over_one]
+    """Names that a field which holds a method by its name may have: `inner_names`, masks over one, and nothing."""
+    usable = {name: kind for name, kind in METHODS.usable().items() if issubclass(kind, GradientMethod)}
+    masks = [n for n, kind in usable.items() if _holds_a_method(kind) and kind.mask is not GradientMethod.mask]
+    return [NOTHING, *inner_names(), *masks]
 
 
 def build_method(name: str, values: Mapping[str, object] | None = None, inner: str | None = None) -> UnlearningMethod:

@@ -263,7 +263,7 @@ class TestAsText:
         entry = {"method": "rum", "low": "lotus", "middle": "nothing", "proxy": "margin", "scales": [1, 1, 2]}
         assert read_entry("row", entry)[0] == expected
 
-    @pytest.mark.parametrize("name", ["rum", "ssd", "retrain", "finetun"])
+    @pytest.mark.parametrize("name", ["rum", "ssd", "retrain", "warm_restart", "finetun"])
     def test_what_cannot_be_a_part_is_refused_by_name(self, name):
         with pytest.raises(ValueError, match=f"no method '{name}' for low"):
             read_entry("row", {"method": "rum", "low": name})
