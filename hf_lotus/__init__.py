@@ -15,7 +15,11 @@ if TYPE_CHECKING:  # what editors and type checkers read; `_WHERE` is what runs,
     from hf_lotus.data.splits import ForgetRetainSplit as ForgetRetainSplit
     from hf_lotus.evaluation.evaluator import Evaluator as Evaluator
     from hf_lotus.evaluation.results import UnlearningResult as UnlearningResult
+    from hf_lotus.methods import AMUN as AMUN
+    from hf_lotus.methods import CT as CT
     from hf_lotus.methods import METHODS as METHODS
+    from hf_lotus.methods import MSG as MSG
+    from hf_lotus.methods import RUM as RUM
     from hf_lotus.methods import SCRUB as SCRUB
     from hf_lotus.methods import SSD as SSD
     from hf_lotus.methods import UNSIR as UNSIR
@@ -68,6 +72,10 @@ _WHERE = {
     "SFRon": "methods",
     "Delete": "methods",
     "MUNBa": "methods",
+    "AMUN": "methods",
+    "MSG": "methods",
+    "CT": "methods",
+    "RUM": "methods",
     "Retrain": "methods",
     "metric_path": "publishing.spaces",
     "CifarResNetConfig": "models.cifar_resnet",

@@ -28,6 +28,7 @@ from hf_lotus.evaluation.provenance import provenance
 from hf_lotus.evaluation.results import CONTROL_ROWS, ModelResult, UnlearningResult
 from hf_lotus.evaluation.row_details import row_details
 from hf_lotus.methods import Retrain, UnlearningMethod, describe
+from hf_lotus.methods.base import RefusedModel
 from hf_lotus.publishing.digests import weights_digest
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.fingerprint import identity_digest
@@ -125,7 +126,8 @@ class Comparison:
             **about: provenance to add, as JSON values, such as the digest of the split.
 
         Raises:
-            ValueError: if there are two retrained models, or a row has a name that the table uses itself.
+            ValueError: if there are two retrained models, a row has a name that the table uses itself, or no method is
+                defined for the model. A method that is not, beside others that are, is left out, with a note.
         """
         retrains = {name: c for name, c in contenders.items() if isinstance(c.method, Retrain)}
         others = {name: c for name, c in contenders.items() if name not in retrains}
@@ -142,9 +144,15 @@ class Comparison:
         evaluator: Evaluator | None = None
         rows: dict[str, ModelResult] = {}
         details: dict[str, dict[str, Any]] = {}
+        left_out: list[str] = []
         for name, contender in others.items():
             # The original's and the retrained model's predictions are made once for all.
-            trainer = self._trainer(name, contender, retrain_model=self.retrain_model, evaluator=evaluator)
+            try:
+                trainer = self._trainer(name, contender, retrain_model=self.retrain_model, evaluator=evaluator)
+            except RefusedModel as refusal:
+                logger.warning(f"{name} is left out: {refusal}")
+                left_out.append(f"{name} is left out: {refusal}")
+                continue
             evaluator = trainer.evaluator
             rows[name], details[name] = self._measured(name, trainer, retrained)
             self.on_measured(rows[name])
@@ -153,7 +161,8 @@ class Comparison:
             gc.collect()
         if PartialState().is_main_process:
             shutil.rmtree(self._logits, ignore_errors=True)
-        assert evaluator is not None
+        if evaluator is None:
+            raise ValueError(f"There is nothing to compare: {' '.join(left_out)}")
         yardstick = evaluator.yardstick
         models = [yardstick.measure(ORIGINAL, yardstick.original), *rows.values()]
         details = {ORIGINAL: row_details(yardstick, yardstick.original), **details}
@@ -163,7 +172,7 @@ class Comparison:
         samples = {split: len(sized(data)) for split, data in self.splits.items() if data is not None}
         settings = {name: {**describe(c.method), "arguments": dict(c.arguments)} for name, c in contenders.items()}
         run = provenance(seed=self.args.seed, samples=samples, methods=settings, details=details, **about)
-        return UnlearningResult(tuple(models), yardstick.controls, yardstick.notes, run)
+        return UnlearningResult(tuple(models), yardstick.controls, (*yardstick.notes, *left_out), run)
 
     @property
     def _logits(self) -> str:

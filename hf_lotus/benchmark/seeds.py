@@ -9,9 +9,11 @@ from pathlib import Path
 from hf_lotus.benchmark.comparison import Comparison, Contender
 from hf_lotus.benchmark.contenders import progress_line
 from hf_lotus.data.loading import DataArguments, load_splits
+from hf_lotus.evaluation.original import logits_on
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.models.loading import ModelArguments, load_model, load_processor
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.same_choice import require_same_choice
 
 
 def compare_methods(
@@ -67,8 +69,11 @@ def _compare(
     """One run, written down by the first rank."""
     name = source.model_name_or_path, source.model_revision
     model, retrain = load_model(*name), source.retrain_model
+    processor = load_processor(*name)
+    known = logits_on(model, processor, arguments.device, where.image_column)
     with arguments.main_process_first(desc="loading the data set"):
-        data = load_splits(where, model.config.num_labels)
+        data = load_splits(where, model.config.num_labels, logits_of=known)
+    require_same_choice(data.split, arguments)
     first = arguments.process_index == 0
     comparison = Comparison(
         model,
@@ -78,7 +83,7 @@ def _compare(
         unseen_dataset=data.unseen,
         eval_dataset=data.test,
         retrain_model=load_model(retrain) if retrain else None,
-        processing_class=load_processor(*name),
+        processing_class=processor,
         on_measured=lambda row: say(progress_line(arguments.seed, row)) if first else None,
         image_column=where.image_column,
         label_column=where.label_column,

@@ -10,6 +10,7 @@ from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.evaluation.evaluator import Evaluator
+from hf_lotus.evaluation.original import logits_on
 from hf_lotus.evaluation.results import CONTROL_ROWS
 from hf_lotus.models.checks import check_same_classes, require_single_label
 from hf_lotus.models.loading import load_model, load_processor, on_device
@@ -46,11 +47,13 @@ def run(argv: list[str]) -> int:
         if other is not None:
             check_same_classes(original, other, what)
     require_single_label(original)
-    data = load_splits(data_arguments, original.config.num_labels)
+    processor = load_processor(arguments.original_model)
+    known = logits_on(original, processor, device, data_arguments.image_column)
+    data = load_splits(data_arguments, original.config.num_labels, logits_of=known)
     splits, class_wise = ready_splits(
         data.sets,
         original.config,
-        load_processor(arguments.original_model),
+        processor,
         image_column=data_arguments.image_column,
         label_column=data_arguments.label_column,
     )

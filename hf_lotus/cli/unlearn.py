@@ -7,12 +7,14 @@ import sys
 from hf_lotus.cli.launch import launch, launch_help, split_launch
 from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments, load_splits
+from hf_lotus.evaluation.original import logits_on
 from hf_lotus.models.loading import ModelArguments, load_model, load_processor
 from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.publisher import UNCHANGED
+from hf_lotus.trainer.same_choice import require_same_choice
 from hf_lotus.trainer.trainer import UnlearningTrainer
 
 
@@ -31,8 +33,10 @@ def run(argv: list[str]) -> int:
     model, processor = load_model(*source), load_processor(*source)
     retrain = model_arguments.retrain_model
     num_labels = model.config.num_labels
+    known = logits_on(model, processor, arguments.device, data_arguments.image_column)
     with arguments.main_process_first(desc="loading the data set"):
-        data = load_splits(data_arguments, num_labels)
+        data = load_splits(data_arguments, num_labels, logits_of=known)
+    require_same_choice(data.split, arguments)
     record = None
     if arguments.process_index == 0:
         assert num_labels is not None  # every configuration counts its classes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
@@ -13,7 +13,9 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from hf_lotus.data.columns import find_image_column, find_label_column, read_labels
 from hf_lotus.data.duplicates import content_digests, find_duplicates, shared_rows
 from hf_lotus.data.mufac import clean_mufac, is_mufac, load_mufac
+from hf_lotus.data.selections import split_by_confusion, split_by_memorisation
 from hf_lotus.data.splits import ForgetRetainSplit, stratified_rows
+from hf_lotus.functional.memorisation import PROXIES
 from hf_lotus.utils.text import nearest
 
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
@@ -83,6 +85,37 @@ class DataArguments(ForgetArguments, DatasetArguments):
     forget_fraction: float | None = field(
         default=None, metadata={"help": "Forget this random fraction of each class."}
     )
+    forget_hardest: float | None = field(
+        default=None,
+        metadata={
+            "help": "Forget this fraction of each class: the training samples that the original model has memorised "
+            "most, by forget_proxy."
+        },
+    )
+    forget_easiest: float | None = field(
+        default=None, metadata={"help": "The same of those that it has memorised least."}
+    )
+    forget_proxy: str = field(
+        default="confidence",
+        metadata={
+            "choices": list(PROXIES),
+            "help": "What forget_hardest and forget_easiest go by: the original's confidence of the true class "
+            "(little is hard), its margin, its entropy (much is hard), or the margin's rank within the class.",
+        },
+    )
+    forget_confusion: list[str] | None = field(
+        default=None,
+        metadata={
+            "nargs": "+",
+            "help": "Two classes and a fraction (cat dog 0.1): forget this fraction of each of the two, the training "
+            "samples that the original model most takes for the other one.",
+        },
+    )
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether what to forget is chosen by what the original model makes of its training data."""
+        return any(way is not None for way in (self.forget_hardest, self.forget_easiest, self.forget_confusion))
 
 
 @dataclass(frozen=True)
@@ -117,6 +150,7 @@ def load_splits(
     num_labels: int | None = None,
     select: Callable[..., ForgetRetainSplit] | None = None,
     reduce: Callable[[DatasetDict], DatasetDict] | None = None,
+    logits_of: Callable[[Dataset, str], np.ndarray] | None = None,
 ) -> LoadedData:
     """Load the data set and choose what to forget, what is unseen, and what to test on.
 
@@ -128,9 +162,12 @@ def load_splits(
         num_labels: the model's number of classes; chooses between several label columns.
         select: chooses what to forget from (train split, arguments, label column), in place of `DataArguments`.
         reduce: leaves rows out of the splits before anything is chosen; by default none.
+        logits_of: gives the original model's logits on (train split, label column), shape (rows, classes), where what
+            to forget is chosen by them (`hf_lotus.evaluation.original.logits_on`).
 
     Raises:
-        ValueError: if a split, column, class, value or row does not exist, or not exactly one selection was made.
+        ValueError: if a split, column, class, value or row does not exist, not exactly one selection was made, or it
+            needs the logits of a model and none was given.
     """
     data = _load(arguments)
     for name in {arguments.train_split, arguments.test_split, arguments.unseen_split} - {"test"}:
@@ -139,8 +176,10 @@ def load_splits(
     data = data if reduce is None else reduce(data)
     train, test = data[arguments.train_split], data.get(arguments.test_split)
     label_column = find_label_column(train, arguments.label_column, num_labels)
-    choose: Callable[..., ForgetRetainSplit] = select or _select
-    split = choose(train, arguments, label_column)
+    if select is not None:
+        split = select(train, arguments, label_column)
+    else:
+        split = _select(train, cast(DataArguments, arguments), label_column, logits_of)
     validation = next((name for name in VALIDATION_NAMES if name in data and name != arguments.test_split), None)
     unseen_name = arguments.unseen_split or validation
     if unseen_name is not None:
@@ -167,8 +206,16 @@ def _load(arguments: DatasetArguments) -> DatasetDict:
     return data if isinstance(data, DatasetDict) else DatasetDict({arguments.train_split: data})
 
 
-def _select(train: Dataset, arguments: DataArguments, label_column: str) -> ForgetRetainSplit:
-    arguments.require_one_way(forget_fraction=arguments.forget_fraction)
+def _select(
+    train: Dataset,
+    arguments: DataArguments,
+    label_column: str,
+    logits_of: Callable[[Dataset, str], np.ndarray] | None = None,
+) -> ForgetRetainSplit:
+    ways = ("forget_fraction", "forget_hardest", "forget_easiest", "forget_confusion")
+    arguments.require_one_way(**{name: getattr(arguments, name) for name in ways})
+    if arguments.needs_logits:
+        return _select_by_logits(train, arguments, label_column, logits_of)
     if arguments.forget_rows is not None:
         return ForgetRetainSplit.from_file(train, arguments.forget_rows)
     if arguments.forget_class is not None:
@@ -177,6 +224,37 @@ def _select(train: Dataset, arguments: DataArguments, label_column: str) -> Forg
         return ForgetRetainSplit.from_column(train, arguments.forget_column, arguments.forget_values)
     assert arguments.forget_fraction is not None
     return ForgetRetainSplit.from_fraction(train, arguments.forget_fraction, arguments.split_seed, label_column)
+
+
+def _select_by_logits(
+    train: Dataset,
+    arguments: DataArguments,
+    label_column: str,
+    logits_of: Callable[[Dataset, str], np.ndarray] | None,
+) -> ForgetRetainSplit:
+    if logits_of is None:
+        raise ValueError(
+            "forget_hardest, forget_easiest and forget_confusion choose by the original model's logits on the train "
+            "split: give logits_of, or choose by forget_rows."
+        )
+    if arguments.forget_confusion is None:
+        hardest = arguments.forget_hardest is not None
+        fraction = arguments.forget_hardest if hardest else arguments.forget_easiest
+        assert fraction is not None
+        logits, proxy = logits_of(train, label_column), arguments.forget_proxy
+        return split_by_memorisation(train, logits, fraction, hardest=hardest, proxy=proxy, label_column=label_column)
+    first, second, share = _confusion(arguments.forget_confusion)
+    logits = logits_of(train, label_column)
+    return split_by_confusion(train, logits, (first, second), share, label_column=label_column)
+
+
+def _confusion(given: list[str]) -> tuple[str, str, float]:
+    """Two classes and a fraction, as a command line or a file of options gives them."""
+    try:
+        first, second, share = given
+        return str(first), str(second), float(share)
+    except ValueError:
+        raise ValueError(f"forget_confusion takes two classes and a fraction (cat dog 0.1), got {given}.") from None
 
 
 def _handle_duplicates(data: LoadedData, arguments: DatasetArguments) -> LoadedData:

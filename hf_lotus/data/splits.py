@@ -51,7 +51,8 @@ class ForgetRetainSplit:
     """Which rows of a data set to forget and which to retain.
 
     Row numbers are those of `dataset`, and stay so: `forget` and `retain` are views of it (`Dataset.select`), no data
-    is copied. Make one with `from_indices`, `from_file`, `from_column`, `from_class` or `from_fraction`.
+    is copied. Make one with `from_indices`, `from_file`, `from_column`, `from_class` or `from_fraction`; or, by what a
+    model makes of its training data, with the functions of `hf_lotus.data.selections`.
 
     Attributes:
         dataset: the training set of the model to unlearn.
@@ -138,20 +139,8 @@ class ForgetRetainSplit:
         """
         require_map_style(dataset, "data set to split")
         label_column = find_label_column(dataset, label_column)
-        labels = read_labels(dataset, label_column)
-        feature = dataset.features[label_column]
-        if isinstance(feature, ClassLabel):
-            number_of = {name: number for number, name in enumerate(feature.names)}
-        else:
-            number_of = {str(number): int(number) for number in np.unique(labels)}
-        name_of = {number: name for name, number in number_of.items()}
-        chosen = []
-        for given in map(str, _several(classes)):
-            # A name first, then a number: a class may be named "3" and be number 5.
-            number = number_of.get(given, int(given) if given.isdecimal() else None)
-            if number not in name_of:
-                raise ValueError(f"There is no class {given!r} to forget. {nearest(given, list(number_of))}")
-            chosen.append(number)
+        labels, name_of = read_labels(dataset, label_column), class_names(dataset, label_column)
+        chosen = [class_number(given, name_of) for given in map(str, _several(classes))]
         selector = {"by": "class", "classes": [name_of[number] for number in chosen]}
         return cls(dataset, _nonempty(np.isin(labels, chosen), f"classes {selector['classes']}"), selector=selector)
 
@@ -165,8 +154,7 @@ class ForgetRetainSplit:
             ValueError: if the fraction is not between 0 and 1, or so small that no row is chosen.
         """
         require_map_style(dataset, "data set to split")
-        if not 0 < fraction < 1:
-            raise ValueError(f"The fraction to forget must lie between 0 and 1 (both excluded), got {fraction}.")
+        check_fraction(fraction)
         rows = stratified_rows(read_labels(dataset, find_label_column(dataset, label_column)), fraction, seed)
         if len(rows) == 0:
             raise ValueError(f"A fraction of {fraction} chooses no row of any class; forget more.")
@@ -221,6 +209,33 @@ def _nonempty(chosen: np.ndarray, what: str) -> np.ndarray:
     if len(rows) == 0:
         raise ValueError(f"No row matches {what}: the forget set would be empty.")
     return rows
+
+
+def check_fraction(fraction: float) -> None:
+    """Raise a ValueError unless a fraction to forget lies between 0 and 1."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"The fraction to forget must lie between 0 and 1 (both excluded), got {fraction}.")
+
+
+def class_names(dataset: Dataset, label_column: str) -> dict[int, str]:
+    """Number → name of the classes; the numbers that there are where they have no names."""
+    feature = dataset.features[label_column]
+    if isinstance(feature, ClassLabel):
+        return dict(enumerate(feature.names))
+    return {int(number): str(number) for number in np.unique(read_labels(dataset, label_column))}
+
+
+def class_number(given: str, name_of: Mapping[int, str]) -> int:
+    """The number of a class that is named or numbered: a name first, as a class may be named "3" and be number 5.
+
+    Raises:
+        ValueError: if there is none (with the nearest names).
+    """
+    number_of = {name: number for number, name in name_of.items()}
+    number = number_of.get(given, int(given) if given.isdecimal() else None)
+    if number is None or number not in name_of:
+        raise ValueError(f"There is no class {given!r} to forget. {nearest(given, list(number_of))}")
+    return number
 
 
 def stratified_rows(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:

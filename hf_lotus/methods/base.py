@@ -73,6 +73,11 @@ class Run(Protocol):
             where the inputs are no images or were made by the user.
         round_state: `Round.state` of the last decision; empty before the first.
         prepared: what `GradientMethod.prepare` returned.
+        parts: what `GradientMethod.parts` returned.
+        renewed_before: the round before which the student last became the teacher; None where it did not.
+        num_samples: samples of a round; positions from there on repeat one before.
+        rank: number of this process.
+        ranks: how many processes there are.
     """
 
     task: Task
@@ -111,6 +116,26 @@ class Run(Protocol):
     def prepared(self) -> object:
         """What `GradientMethod.prepare` returned."""
 
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+
+    @property
+    def ranks(self) -> int:
+        """How many processes there are."""
+
+    @property
+    def parts(self) -> Tensor | None:
+        """What `GradientMethod.parts` returned."""
+
+    @property
+    def renewed_before(self) -> int | None:
+        """The round before which the student last became the teacher; None where it did not."""
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a round; positions from there on repeat one before."""
+
     def student_accuracy(self, split: str) -> float:
         """Exact accuracy of the student on a split ("forget", "retain", "unseen"), over all ranks, in eval mode."""
 
@@ -132,10 +157,16 @@ class Run(Protocol):
     def example(self, split: str) -> dict[str, Tensor]:
         """The model inputs of the first batch of a split, the same on every rank."""
 
-    def batches(self, *splits: str) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    def inputs(self, split: str, rows: Sequence[int]) -> dict[str, Tensor]:
+        """The model inputs of some rows of a split, in this order, on the device: evaluation transforms."""
+
+    def batches(
+        self, *splits: str, rows: Mapping[str, Sequence[int]] | None = None
+    ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """This rank's share of the batches of the splits, shuffled together once: (model inputs, labels).
 
-        Evaluation transforms, training batch size. The batches are the same on any number of ranks.
+        Evaluation transforms, training batch size. The batches are the same on any number of ranks. Of a split that
+        `rows` names only those rows take part.
         """
 
     def sum_over_ranks(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -208,6 +239,19 @@ def lotus_arguments(task: Task) -> dict[str, object]:
     return {"learning_rate": 1e-6, "num_train_epochs": 3, "per_device_train_batch_size": 32}
 
 
+def recovery_arguments(task: Task) -> dict[str, object]:
+    """For a finetuning that must bring a model back: what it may be trained at, falling to 0 by a cosine.
+
+    SGD 0.05 with BatchNorm; else AdamW, 1e-3 for small transformers and 5e-5 for large ones.
+    """
+    common: dict[str, object] = {"lr_scheduler_type": "cosine", "weight_decay": 5e-4}
+    if task.is_batch_norm_model:
+        sgd = {"optim": "sgd", "optim_args": "momentum=0.9", "learning_rate": 0.05}
+        return {**common, **sgd, "num_train_epochs": 10, "per_device_train_batch_size": 128}
+    rate, rounds, batch = (5e-5, 3, 32) if task.is_large_transformer else (1e-3, 10, 64)
+    return {**common, "learning_rate": rate, "num_train_epochs": rounds, "per_device_train_batch_size": batch}
+
+
 @dataclass(frozen=True)
 class Paper:
     """What a method is cited by.
@@ -227,6 +271,10 @@ class Paper:
     venue: str
     year: int
     arxiv: str
+
+
+class RefusedModel(ValueError):
+    """A method that is not defined for a model was asked to unlearn it."""
 
 
 class UnlearningMethod(ABC):  # noqa: B024 - its two kinds have the abstract methods
@@ -260,6 +308,10 @@ class UnlearningMethod(ABC):  # noqa: B024 - its two kinds have the abstract met
         """Training arguments for this method and task where the user leaves them open."""
         return {}
 
+    def refusal(self, task: Task) -> str | None:
+        """Why the method is not defined for this task, to end a sentence with; None where it is."""
+        return None
+
 
 class WeightEdit(UnlearningMethod):
     """An unlearning method that edits the weights once and takes no gradient steps."""
@@ -270,7 +322,13 @@ class WeightEdit(UnlearningMethod):
 
 
 class GradientMethod(UnlearningMethod):
-    """An unlearning method that takes gradient steps on a loss, round after round. Only `loss` must be written."""
+    """An unlearning method that takes gradient steps on a loss, round after round. Only `loss` must be written.
+
+    Attributes:
+        transform_asks_student: whether `transform` does, where it is overridden.
+    """
+
+    transform_asks_student: ClassVar[bool] = True
 
     def streams(self, task: Task) -> Streams:
         """The data of the run; by default the forget set and all of the retain set."""
@@ -280,6 +338,17 @@ class GradientMethod(UnlearningMethod):
         """The passes of round `index` (from 0) over that data; by default one over all of it, shuffled together."""
         streams = self.streams(task)
         return (Pass(forget=streams.forget, retain=streams.retain_fraction > 0),)
+
+    def parts(self, run: Run) -> Tensor | None:
+        """The number of the part that each forget sample belongs to, where passes take one part alone (`Pass.part`).
+
+        Called once, before `prepare`, while the teacher is the original model. It must depend only on that, the data
+        and the seed.
+
+        Returns:
+            int64, shape (num_forget,), the same on every rank; or None.
+        """
+        return None
 
     def prepare(self, run: Run) -> object:
         """What the run's batches need besides: called when training starts, and again when it is resumed.

@@ -10,13 +10,15 @@ from dataclasses import MISSING, Field, fields
 from typing import cast
 
 from hf_lotus.methods.base import GradientMethod, UnlearningMethod
-from hf_lotus.methods.registry import METHODS
+from hf_lotus.methods.registry import METHODS, name_of
 from hf_lotus.methods.retrain import Retrain
 from hf_lotus.utils.text import nearest
 from hf_lotus.utils.values import convert
 
 # The field that holds another method.
 INNER = "inner"
+# Fields whose metadata say so hold a method by its name alone, with its own defaults, or none.
+_HOLDS, NOTHING = "holds", "nothing"
 
 
 def method_class(name: str) -> type[UnlearningMethod]:
@@ -34,7 +36,15 @@ def inner_names() -> list[str]:
     """Names of the methods that can stand within another: they hold none and no weights, and do not start anew."""
     usable = METHODS.usable()
     gradient = {n: kind for n, kind in usable.items() if issubclass(kind, GradientMethod) and kind is not Retrain}
-    return [n for n, kind in gradient.items() if not _holds_a_method(kind) and kind.mask is GradientMethod.mask]
+    whole = {name: kind for name, kind in gradient.items() if not _holds_a_method(kind) and not _named_fields(kind)}
+    return [name for name, kind in whole.items() if kind.mask is GradientMethod.mask]
+
+
+def part_names() -> list[str]:
+    """Names that a field which holds a method by its name may have: `inner_names`, masks over one, and nothing."""
+    usable = {name: kind for name, kind in METHODS.usable().items() if issubclass(kind, GradientMethod)}
+    masks = [n for n, kind in usable.items() if _holds_a_method(kind) and kind.mask is not GradientMethod.mask]
+    return [NOTHING, *inner_names(), *masks]
 
 
 def build_method(name: str, values: Mapping[str, object] | None = None, inner: str | None = None) -> UnlearningMethod:
@@ -83,6 +93,7 @@ class MethodFields:
         elif inner is not None:
             raise ValueError(f"{name} has no method within it; {INNER} is for salun and warm_restart.")
         self.own: dict[str, Field] = {f.name: f for f in fields(self.kind) if f.name != INNER}
+        self._named = _named_fields(self.kind)
         self.within: dict[str, Field] = {f.name: f for f in fields(self.inner)} if self.inner is not None else {}
         if both := self.own.keys() & self.within.keys():
             raise ValueError(f"{name} and the method within it both have {', '.join(sorted(both))}.")
@@ -90,12 +101,13 @@ class MethodFields:
     def hints(self) -> dict[str, object]:
         """Name → type hint, of all fields."""
         within = typing.get_type_hints(type(self.inner)) if self.inner is not None else {}
-        hints = {**within, **typing.get_type_hints(self.kind)}
+        hints = {**within, **typing.get_type_hints(self.kind), **dict.fromkeys(self._named, str)}
         return {name: hints[name] for name in (*self.own, *self.within)}
 
     def defaults(self) -> dict[str, object]:
         """Name → default, of all fields."""
         own = {name: _default(each) for name, each in self.own.items()}
+        own |= {name: _called(own[name]) for name in self._named}
         return {**own, **{name: getattr(self.inner, name) for name in self.within}}
 
     def descriptions(self) -> dict[str, tuple[str, str]]:
@@ -122,13 +134,32 @@ class MethodFields:
                 raise ValueError(f"{name} of {self.kind.__name__}: {error}.") from error
         settled = {**self.defaults(), **given}
         own = {name: settled[name] for name in self.own}
+        own |= {name: self._called(name, str(settled[name])) for name in self._named}
         if self.inner is not None:
             own[INNER] = type(self.inner)(**{name: settled[name] for name in self.within})
         return self.kind(**own)
 
+    def _called(self, name: str, wanted: str) -> UnlearningMethod | None:
+        """The method that a field holds by its name."""
+        default = _default(self.own[name])
+        if wanted == _called(default):
+            return cast(UnlearningMethod | None, default)  # with its own settings
+        if wanted not in part_names():
+            raise ValueError(f"There is no method {wanted!r} for {name}. {nearest(wanted, part_names())}")
+        return None if wanted == NOTHING else METHODS[wanted]()
+
 
 def _holds_a_method(kind: type[UnlearningMethod]) -> bool:
     return INNER in kind.__dataclass_fields__
+
+
+def _named_fields(kind: type[UnlearningMethod]) -> tuple[str, ...]:
+    """The fields that hold a method by its name."""
+    return tuple(each.name for each in kind.__dataclass_fields__.values() if _HOLDS in each.metadata)
+
+
+def _called(method: object) -> str:
+    return name_of(method) if isinstance(method, UnlearningMethod) else NOTHING
 
 
 def _default(own: Field) -> object:

@@ -6,17 +6,21 @@ import inspect
 import typing
 from dataclasses import MISSING, fields, is_dataclass
 
+from hf_lotus.methods.amun import AMUN
 from hf_lotus.methods.bad_teacher import BadTeacher
 from hf_lotus.methods.base import GradientMethod, Paper, UnlearningMethod, WeightEdit
+from hf_lotus.methods.ct import CT
 from hf_lotus.methods.delete import Delete
 from hf_lotus.methods.finetune import Finetune
 from hf_lotus.methods.l1_sparse import L1Sparse
 from hf_lotus.methods.lotus import LoTUS
 from hf_lotus.methods.margin_matching import MarginMatching
+from hf_lotus.methods.msg import MSG
 from hf_lotus.methods.munba import MUNBa
 from hf_lotus.methods.neggrad_plus import NegGradPlus
 from hf_lotus.methods.random_labels import RandomLabels
 from hf_lotus.methods.retrain import Retrain
+from hf_lotus.methods.rum import RUM
 from hf_lotus.methods.salun import SalUn
 from hf_lotus.methods.scrub import SCRUB
 from hf_lotus.methods.sfron import SFRon
@@ -43,6 +47,10 @@ _OWN = (
     SFRon,
     Delete,
     MUNBa,
+    AMUN,
+    MSG,
+    CT,
+    RUM,
     Retrain,
 )
 

@@ -67,6 +67,7 @@ class Pass:
             None for the run's own way.
         augmentation: how its training images are augmented; None for the run's own way.
         name: what the log calls the pass, where a round has several.
+        part: which forget samples take part, of the parts that `GradientMethod.parts` tells; None for all.
     """
 
     forget: bool = True
@@ -84,6 +85,7 @@ class Pass:
     max_norm: float | None = None
     augmentation: Augmentation | None = None
     name: str = ""
+    part: int | None = None
 
     def __post_init__(self) -> None:
         if self.paired and not (self.forget and self.retain):

@@ -51,6 +51,10 @@ class SalUn(GradientMethod):
                 f"inner must be a gradient method such as LoTUS(), without a mask of its own as SalUn and SFRon have, "
                 f"got {self.inner!r}."
             )
+        if type(self.inner).parts is not GradientMethod.parts:
+            raise TypeError(
+                f"inner must unlearn the forget set as a whole, and {type(self.inner).__name__} splits it."
+            )
         if not 0 < self.saliency <= 1:
             raise ValueError(f"saliency must be above 0 and at most 1, got {self.saliency}. The paper uses 0.5.")
 
@@ -97,6 +101,11 @@ class SalUn(GradientMethod):
     def depends_on_length(self) -> bool:  # type: ignore[override]  # likewise
         """Whether the inner method's steps do."""
         return self.inner.depends_on_length
+
+    @property
+    def transform_asks_student(self) -> bool:  # type: ignore[override]  # likewise
+        """Whether what the inner method shows is made by asking the student."""
+        return self.inner.transform_asks_student
 
     def streams(self, task: Task) -> Streams:
         """The inner method's data."""

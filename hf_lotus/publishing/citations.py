@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 from hf_lotus.methods import METHODS, LoTUS, Paper
@@ -10,15 +10,21 @@ from hf_lotus.utils.plugins import PluginError
 
 
 def citations(method: Mapping[str, object]) -> str:
-    """BibTeX of a method's paper, of the method's within it, and of LoTUS, whose metrics are used throughout.
+    """BibTeX of a method's paper, of those within it, and of LoTUS, whose metrics are used throughout.
 
     Args:
         method: name and fields, as `hf_lotus.methods.describe` gives them.
     """
-    inner = method.get("inner")
-    names = [method.get("name"), inner.get("name") if isinstance(inner, Mapping) else None, LoTUS.name]
-    papers = dict.fromkeys(paper for name in names if (paper := _paper(name)) is not None)
+    papers = dict.fromkeys(paper for name in (*_names(method), LoTUS.name) if (paper := _paper(name)) is not None)
     return "\n\n".join(map(bibtex, papers))
+
+
+def _names(method: Mapping[str, object]) -> Iterator[object]:
+    """The name of a method, and of each that it holds."""
+    yield method.get("name")
+    for value in method.values():
+        if isinstance(value, Mapping):
+            yield from _names(value)
 
 
 def _paper(name: object) -> Paper | None:

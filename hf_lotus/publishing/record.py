@@ -43,7 +43,7 @@ _SCHEMA = "hf_lotus.publishing/forget_set"
 FINISHED, IN_PROGRESS = "finished", "in progress"
 # Entries that records of earlier versions do not have.
 _LATER = ("base_weights", "unchanged")
-_PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "seed", "duplicates")
+_PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "seed", "duplicates", "proxy")
 # Files that `from_pretrained` takes weights from.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*", "*.h5", "*.msgpack")
 

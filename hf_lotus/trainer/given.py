@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import nn
@@ -14,7 +14,8 @@ from transformers import TrainerCallback
 from hf_lotus.data.batches import read_dataset_labels
 from hf_lotus.data.checks import require_unseen
 from hf_lotus.data.prepared import num_samples, ready_splits
-from hf_lotus.methods import METHODS, GradientMethod, LoTUS, Task, UnlearningMethod, WeightEdit
+from hf_lotus.methods import METHODS, GradientMethod, LoTUS, Task, UnlearningMethod, WeightEdit, name_of
+from hf_lotus.methods.base import RefusedModel
 from hf_lotus.models.checks import check_models
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.stopping import stopping_callbacks
@@ -82,6 +83,7 @@ def check_given(
 
     Raises:
         TypeError: for a streamed data set, other arguments, or a method that is not one.
+        RefusedModel: if the method is not defined for the model.
         ValueError: for sets, models or arguments that do not go together.
     """
     method = method if method is not None else LoTUS()
@@ -98,12 +100,22 @@ def check_given(
     forget, retain = required(splits, "forget"), required(splits, "retain")
     classes = tuple(read_dataset_labels(forget).unique().tolist())
     task = Task(model, class_wise, num_labels, classes, num_samples(retain), num_samples(forget))
+    _check_defined(method, task)
     args.settle(method.default_arguments(task))
     args.data_seed = args.seed if args.data_seed is None else args.data_seed
     if method.needs_unseen and not class_wise:
         require_unseen(splits["unseen"], type(method).__name__)
     stopping = tuple(stopping_callbacks(args, splits, class_wise))
     return Given(method, args, splits, task, {**columns, "num_labels": num_labels}, stopping)
+
+
+def _check_defined(method: UnlearningMethod, task: Task) -> None:
+    """Refuse a model that a method, or one within it, is not defined for."""
+    if (reason := method.refusal(task)) is not None:
+        raise RefusedModel(f"{name_of(method)} cannot unlearn a {type(task.model).__name__}: {reason}.")
+    for each in fields(method):
+        if isinstance(inner := getattr(method, each.name), UnlearningMethod):
+            _check_defined(inner, task)
 
 
 def required(splits: Mapping[str, Dataset | None], name: str) -> Dataset:

@@ -17,9 +17,10 @@ class MethodHooks:
 
         edit                            once, of a `WeightEdit`, in place of all the others
         streams                         once, when the trainer is made
+        parts                           once, while the teacher is the original model
         prepare, mask                   once, when training starts or is resumed
         passes, learning_rate_within    whenever the batches of a round or the rate of a step are asked for
-        renews_teacher, begin_round     before each round; `prepare` once more in between where it does
+        renews_teacher, begin_round     before each round; `prepare` and `mask` once more in between where it does
         transform, loss                 for each batch, with the student's forward pass in between
         may_end_with, round_distance    after each round
 
@@ -34,6 +35,7 @@ class MethodHooks:
     def __init__(self, method: UnlearningMethod, task: Task):
         self.method, self.task = method, task
         self.state: object = None
+        self._parts: tuple[Tensor | None] | None = None
 
     @property
     def edits(self) -> bool:
@@ -54,8 +56,15 @@ class MethodHooks:
         """The data of the run."""
         return Streams(forget=True, retain_fraction=1.0) if self.edits else self._stepping.streams(self.task)
 
+    def parts(self, run: Run) -> Tensor | None:
+        """The number of each forget sample's part, asked once; None where there are none."""
+        if self._parts is None:
+            self._parts = (self._stepping.parts(run),)
+        return self._parts[0]
+
     def prepare(self, run: Run) -> None:
         """Make what the run's batches need besides."""
+        self.parts(run)
         self.state = self._stepping.prepare(run)
 
     def mask(self, run: Run) -> Mapping[str, Tensor] | None:

@@ -81,6 +81,11 @@ class RoundTrainer(Trainer):
         assert self._sampler is not None
         return self._sampler
 
+    @property
+    def forget_parts(self) -> Tensor | None:
+        """The number of each forget sample's part, where passes take one part alone."""
+        return None
+
     def get_train_dataloader(self) -> DataLoader:
         """The batches of a round, in an order that depends only on the seed and the round."""
         data, args, self._operations = self.train_dataset, self.args, {}
@@ -95,6 +100,7 @@ class RoundTrainer(Trainer):
             rank=args.process_index,
             drop_last=args.dataloader_drop_last,
             at_least=2 if self.task.is_batch_norm_model else 1,
+            parts=self.forget_parts,
         )
         # The batches are this rank's already: nothing is left to divide.
         return prepare_data_loader(

@@ -127,14 +127,42 @@ class TrainerRun:
         return self._trainer.round_state
 
     @property
+    def parts(self) -> Tensor | None:
+        """The number of each forget sample's part, where the method tells them."""
+        return self._trainer.hooks.parts(self)
+
+    @property
+    def renewed_before(self) -> int | None:
+        """The round before which the student last became the teacher; None where it did not."""
+        return self._trainer.renewed_before
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a round; positions from there on repeat one before."""
+        return len(self._trainer.train_dataset)
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        return self._trainer.args.process_index
+
+    @property
+    def ranks(self) -> int:
+        """How many processes there are."""
+        return self._trainer.args.world_size
+
+    @property
     def prepared(self) -> object:
         """What the method prepared."""
         return self._trainer.hooks.state
 
     def example(self, split: str) -> dict[str, Tensor]:
         """The model inputs of the first batch of a split, the same on every rank."""
-        trainer, dataset = self._trainer, self._split(split)
-        rows = list(range(min(num_samples(dataset), trainer.args.train_batch_size)))
+        return self.inputs(split, range(min(num_samples(self._split(split)), self._trainer.args.train_batch_size)))
+
+    def inputs(self, split: str, rows: Sequence[int]) -> dict[str, Tensor]:
+        """The model inputs of some rows of a split, on the device."""
+        trainer, dataset, rows = self._trainer, self._split(split), [int(row) for row in rows]
         samples = dataset.__getitems__(rows) if gives_batches(dataset) else [dataset[row] for row in rows]
         inputs = self._on_device(model_inputs(trainer.collator(samples)))
         return dataset.finish(inputs) if gives_batches(dataset) else inputs
@@ -147,14 +175,17 @@ class TrainerRun:
     def _on_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self._trainer.args.device) for name, value in batch.items()}
 
-    def batches(self, *splits: str) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    def batches(
+        self, *splits: str, rows: Mapping[str, Sequence[int]] | None = None
+    ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """This rank's share of the batches of the splits, shuffled together once: (model inputs, labels)."""
         trainer = self._trainer
         sides = {name: required(trainer.splits, name) for name in ("forget", "retain")}
-        rows = {name: torch.arange(num_samples(side)) for name, side in sides.items()}
-        dataset = RoundDataset(sides["forget"], sides["retain"], rows["forget"], rows["retain"])
+        everything = {name: torch.arange(num_samples(side)) for name, side in sides.items()}
+        dataset = RoundDataset(sides["forget"], sides["retain"], everything["forget"], everything["retain"])
+        taken = {**everything, **{name: torch.as_tensor(few) for name, few in (rows or {}).items()}}
         starts = {"forget": 0, "retain": dataset.num_forget}
-        chosen = torch.cat([rows[name] + starts[name] for name in splits])
+        chosen = torch.cat([taken[name] + starts[name] for name in splits])
         generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER, _NO_ROUND))
         batches = chosen[torch.randperm(len(chosen), generator=generator)].split(trainer.args.train_batch_size)
         ranks, rank = trainer.args.world_size, trainer.args.process_index

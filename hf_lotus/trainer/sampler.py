@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import cycle, islice
 
 import torch
+from torch import Tensor
 
 from hf_lotus.methods.rounds import Pass
 from hf_lotus.utils.seeds import ORDER, derived_seed
@@ -31,6 +32,7 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         rank: this process.
         drop_last: leave out a last stretch that is not full.
         at_least: samples that every batch must have; models with BatchNorm cannot be trained on batches of one.
+        parts: the number of each forget sample's part, for passes that take one alone; shape (num_forget,).
 
     Raises:
         ValueError: if a round has no pass, or a pass no samples.
@@ -49,11 +51,15 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         rank: int = 0,
         drop_last: bool = False,
         at_least: int = 1,
+        parts: Tensor | None = None,
     ):
         self.num_forget, self.num_retain, self.passes = num_forget, num_retain, passes
         self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
         self.accumulation, self.ranks, self.rank, self.at_least = accumulation, ranks, rank, at_least
         self.round = 0
+        self._members: dict[int, Tensor] = {}
+        for part in () if parts is None else parts.unique().tolist():
+            self._members[part] = (parts == part).nonzero()[:, 0]
 
     @property
     def size(self) -> int:
@@ -103,18 +109,30 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         alone = current.forget and not current.retain
         return ((current.forget_batch_size if alone else None) or self.batch_size) * self._parts
 
-    def _walked(self, current: Pass) -> range:
+    def _forget(self, current: Pass) -> Tensor:
+        """The positions of the forget samples that take part in the pass, if any do."""
+        if current.part is None:
+            return torch.arange(self.num_forget)
+        return self._members.get(current.part, torch.arange(0))
+
+    def _walked(self, current: Pass) -> Tensor:
         """The positions that the pass walks through: for pairs and turns the retain side's, else of every side."""
-        walks_forget = current.forget and not current.paired and current.forget_every is None
-        start = 0 if walks_forget else self.num_forget
-        walked = range(start, self.size if current.retain else self.num_forget)
+        forget = self._forget(current)
+        taken = forget if _walks_forget(current) else forget[:0]
+        return torch.cat([taken, torch.arange(self.num_forget, self.size if current.retain else self.num_forget)])
+
+    def _num_walked(self, current: Pass) -> int:
+        """How many they are: asked far more often, and known without them."""
+        forget = self.num_forget if current.part is None else len(self._members.get(current.part, ()))
+        taken = forget if _walks_forget(current) else 0
+        walked = taken + (self.num_retain if current.retain else 0)
         needs_both = current.paired or current.forget_share is not None or current.forget_every is not None
-        if not walked or (needs_both and not (self.num_forget and self.num_retain)):
+        if not walked or (needs_both and not (forget and self.num_retain)):
             raise ValueError(f"The pass {current} has no samples.")
         return walked
 
     def _pass_steps(self, current: Pass) -> int:
-        samples, stretch = len(self._walked(current)), self._stretch(current)
+        samples, stretch = self._num_walked(current), self._stretch(current)
         if current.samples is not None:
             return -(-current.samples // stretch)  # each of them full: the sides start over
         full, rest = divmod(samples, stretch)
@@ -135,10 +153,10 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
     def _walk(self, current: Pass, generator: torch.Generator) -> Iterator[list[list[int]]]:
         """The parts of each step of a pass that walks through its samples once."""
         walked, stretch, steps = self._walked(current), self._stretch(current), self._pass_steps(current)
-        order = (torch.randperm(len(walked), generator=generator) + walked.start).tolist()
-        forget = range(self.num_forget)
+        order = _shuffled(walked, generator)
+        forget = self._forget(current)
         partners = _endless(forget, generator) if current.paired else iter(())
-        wanted = min((current.forget_batch_size or self.batch_size) * self._parts, self.num_forget)
+        wanted = min((current.forget_batch_size or self.batch_size) * self._parts, len(forget))
         for step in range(steps):
             takes_rest = step == steps - 1 and not self.drop_last
             dealt = self._deal(order[step * stretch : None if takes_rest else (step + 1) * stretch])
@@ -147,14 +165,15 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
 
     def _balanced(self, current: Pass, generator: torch.Generator) -> Iterator[list[list[int]]]:
         """The parts of each step of a balanced pass."""
-        self._walked(current)  # checks that both sides have samples
-        forget = _endless(range(self.num_forget), generator)
-        retain = _endless(range(self.num_forget, self.size), generator)
+        self._num_walked(current)  # checks that both sides have samples
+        taken = self._forget(current)
+        forget = _endless(taken, generator)
+        retain = _endless(torch.arange(self.num_forget, self.size), generator)
         stretch = self._stretch(current)
         assert current.forget_share is not None  # as `samples` is given
         wanted = min(max(round(current.forget_share * stretch), 1), max(stretch - 1, 1))
         # No more than there are: a picture repeated sixteen times would make up a quarter of BatchNorm's statistics.
-        wanted = min(wanted, self.num_forget)
+        wanted = min(wanted, len(taken))
         for _ in range(self._pass_steps(current)):
             first, second = list(islice(forget, wanted)), list(islice(retain, stretch - wanted))
             # Every part has its share of both sides: the fewer of one are dealt from the other end.
@@ -163,9 +182,10 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
 
     def _in_turn(self, current: Pass, generator: torch.Generator) -> Iterator[list[list[int]]]:
         """The parts of each step of a pass whose retain steps have steps on forget samples between them."""
-        self._walked(current)  # checks that both sides have samples
-        forget = _endless(range(self.num_forget), generator)
-        wanted = min((current.forget_batch_size or self.batch_size) * self._parts, self.num_forget)
+        self._num_walked(current)  # checks that both sides have samples
+        taken = self._forget(current)
+        forget = _endless(taken, generator)
+        wanted = min((current.forget_batch_size or self.batch_size) * self._parts, len(taken))
         assert current.forget_every is not None
         for number, dealt in enumerate(self._walk(replace(current, forget=False, forget_every=None), generator)):
             if number % current.forget_every == 0:
@@ -181,7 +201,16 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         return [positions[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
 
 
-def _endless(positions: range, generator: torch.Generator) -> Iterator[int]:
+def _walks_forget(current: Pass) -> bool:
+    """Whether a pass walks through its forget samples; pairs and steps in turn take them beside the retained ones."""
+    return current.forget and not current.paired and current.forget_every is None
+
+
+def _shuffled(positions: Tensor, generator: torch.Generator) -> list[int]:
+    return positions[torch.randperm(len(positions), generator=generator)].tolist()
+
+
+def _endless(positions: Tensor, generator: torch.Generator) -> Iterator[int]:
     """Walks through the positions, one after the other, each in an order of its own."""
     while True:
-        yield from (torch.randperm(len(positions), generator=generator) + positions.start).tolist()
+        yield from _shuffled(positions, generator)

@@ -130,6 +130,8 @@ def _check_method(method: UnlearningMethod, what: str) -> None:
         "renews_teacher": "takes a whole copy of the student amid the run",
     }
     why = "edits the weights of the whole model" if isinstance(method, WeightEdit) else method.needs_whole_weights
+    if isinstance(method, GradientMethod) and not method.transform_asks_student:
+        hooks.pop("transform")
     for hook, reason in hooks.items():
         if why is None and getattr(type(method), hook) is not getattr(GradientMethod, hook):
             why = reason

@@ -47,7 +47,7 @@ from hf_lotus.trainer.weight_mask import WeightMask
 
 logger = logging.get_logger(__name__)
 
-# Where the student is kept as it was when it became the teacher.
+# Where the student is kept as it was when it became the teacher: a folder for each round before which it did.
 RENEWED_TEACHER = "renewed_teacher"
 
 
@@ -85,6 +85,7 @@ class UnlearningTrainer(RoundTrainer):
         unlearning_passes: kind ("student_forward", "teacher_forward", "backward") → side ("forget", "retain", "other")
             → samples that passed in the last `train`, on all ranks, evaluation left out; None before it.
         weight_mask: the weights that may move; None for all.
+        renewed_before: the round before which the student last became the teacher; None where it did not.
         stopwatch: the clock behind `unlearning_seconds`.
         passes: counts the samples that pass forward and backward in `train`, evaluation left out.
         checkpoints: which run each checkpoint is of, and which one to go on from.
@@ -100,6 +101,7 @@ class UnlearningTrainer(RoundTrainer):
     unlearning_seconds: float | None = None
     unlearning_passes: Mapping[str, Mapping[str, int]] | None = None
     weight_mask: WeightMask | None = None
+    renewed_before: int | None = None
     _unkept_renewal: int | None = None
     # The side whose loss alone counts, while each has a backward pass of its own.
     _side: str | None = None
@@ -190,6 +192,11 @@ class UnlearningTrainer(RoundTrainer):
         return self._rounds.tensors
 
     @property
+    def forget_parts(self) -> Tensor | None:
+        """The number of each forget sample's part, as the method tells it once a run."""
+        return self.hooks.parts(self.run)
+
+    @property
     def augmentation(self) -> Augmentation:
         """How the training images of the optimizer step that is being made are augmented: the pass may say how."""
         return self._rounds.current_pass.augmentation or super().augmentation
@@ -221,22 +228,24 @@ class UnlearningTrainer(RoundTrainer):
         self._teacher.forget_logits(self.args.teacher_logits_dir is not None)
         renewed = self._teacher.renew(self.run.student, self.args.device)
         if from_folder:
-            self.checkpoints.require_marked(self._renewed_folder, before_round=index)
-            load_model(renewed, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME))
-        self._unkept_renewal = None if from_folder else index
+            folder = self._renewed_folder(index)
+            self.checkpoints.require_marked(folder, before_round=index)
+            load_model(renewed, os.path.join(folder, SAFE_WEIGHTS_NAME))
+        self._unkept_renewal, self.renewed_before = None if from_folder else index, index
         self._prepare()
         self._keep_logits_if_asked()
-        self._teacher.leave()
+        if not from_folder:  # a run that is resumed does so when all is there
+            self._hold_weights()
 
-    @property
-    def _renewed_folder(self) -> str:
-        return os.path.join(self.args.output_dir, RENEWED_TEACHER)
+    def _renewed_folder(self, index: int) -> str:
+        return os.path.join(self.args.output_dir, RENEWED_TEACHER, f"before-round-{index}")
 
     def keep_renewed_teacher(self) -> None:
         """Save the renewed teacher, once, before the first checkpoint that counts on it."""
         if self._unkept_renewal is not None and self.is_world_process_zero():
-            self.checkpoints.mark(self._renewed_folder, before_round=self._unkept_renewal)
-            save_model(self.current_teacher, os.path.join(self._renewed_folder, SAFE_WEIGHTS_NAME))
+            folder = self._renewed_folder(self._unkept_renewal)
+            self.checkpoints.mark(folder, before_round=self._unkept_renewal)
+            save_model(self.current_teacher, os.path.join(folder, SAFE_WEIGHTS_NAME))
         self._unkept_renewal = None
 
     def _keep_logits_if_asked(self) -> None:
@@ -298,12 +307,7 @@ class UnlearningTrainer(RoundTrainer):
         else:
             if not self.run.teacher_is_renewed:
                 self._keep_logits_if_asked()
-            mask = self.hooks.mask(self.run)
-            if mask is not None:
-                always = all(one.masks_every_step for one in self.hooks.passes(0))
-                self.weight_mask = WeightMask(self.run.student, mask, self.teacher if always else None)
-            else:
-                self._teacher.leave()
+            self._hold_weights()
             try:
                 with self.sharding.dividing():
                     output = super().train(checkpoint, *args, **kwargs)
@@ -313,6 +317,18 @@ class UnlearningTrainer(RoundTrainer):
             self._teacher.forget_logits(self.args.teacher_logits_dir is not None)
         self._rounds.rewind()
         return output
+
+    def _hold_weights(self) -> None:
+        """Let only those weights move that the method lets; the rest are held as the teacher has them."""
+        if self.weight_mask is not None:
+            self.weight_mask.remove()
+        mask = self.hooks.mask(self.run)
+        # What moves in some steps alone is held as it stands, not as the teacher has it.
+        always = all(one.masks_every_step for one in self.hooks.passes(0))
+        held_as = self.current_teacher if always else None
+        self.weight_mask = None if mask is None else WeightMask(self.run.student, mask, held_as)
+        if mask is None:
+            self._teacher.leave()
 
     def _keep_logits(self) -> None:
         """Have the teacher's logits on the round's samples computed once."""

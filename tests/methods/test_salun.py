@@ -12,7 +12,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hf_lotus.methods import SCRUB, SSD, GradientMethod, LoTUS, RandomLabels, Retrain, Round, SalUn, Task, describe
+from hf_lotus.methods import (
+    AMUN,
+    RUM,
+    SCRUB,
+    SSD,
+    GradientMethod,
+    LoTUS,
+    RandomLabels,
+    Retrain,
+    Round,
+    SalUn,
+    Task,
+    describe,
+)
 from hf_lotus.methods.rounds import Pass, Streams
 from tests.support.method_helpers import FORGET_SAMPLE, HandRun, LinearScores, equal, trained, weights
 
@@ -160,7 +173,11 @@ def test_every_hook_but_the_mask_is_the_inner_methods():
         base = getattr(GradientMethod, name)
         assert getattr(type(outer), name) is not base
     hooks = {name for name in vars(GradientMethod) if not name.startswith("_")} | {"default_arguments"}
-    assert hooks - {"mask"} == calls.keys()  # a hook that is added must be handed on too
+    # A hook that is added must be handed on too; an inner method with parts is refused.
+    assert hooks - {"mask", "parts", "transform_asks_student"} == calls.keys()
+    assert (SalUn(Inner()).transform_asks_student, SalUn(AMUN()).transform_asks_student) == (True, False)
+    with pytest.raises(TypeError, match="inner must unlearn the forget set as a whole, and RUM splits it"):
+        SalUn(RUM())
     assert (outer.needs_teacher, outer.needs_unseen) == (True, True)
     assert (SalUn().needs_teacher, SalUn().needs_unseen) == (False, False)
     assert SalUn(SCRUB(rewind=True)).needs_unseen and SalUn(LoTUS()).needs_teacher

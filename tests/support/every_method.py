@@ -11,6 +11,10 @@ from transformers import TrainerCallback
 
 from hf_lotus import LoTUS, UnlearningArguments, UnlearningTrainer
 from hf_lotus.methods import (
+    AMUN,
+    CT,
+    MSG,
+    RUM,
     SCRUB,
     UNSIR,
     BadTeacher,
@@ -76,6 +80,11 @@ EVERY_METHOD: dict[str, GradientMethod] = {
     "delete": Delete(),
     "munba": MUNBa(),
     "salun of munba": SalUn(MUNBa(), saliency=0.2),
+    "amun": AMUN(steps=5),
+    "msg": MSG(),
+    "ct": CT(),
+    "rum": RUM(middle_rounds=1),
+    "rum of others": RUM(NegGradPlus(), None, MarginMatching(temperature=0.1), low_rounds=1),
     "retrain": Retrain(),
 }
 # They draw noise for each batch, on each rank its own: equal samples do not give equal steps.
@@ -94,7 +103,11 @@ def options_of(name: str) -> dict:
 
 
 def build(folder: Path, method: UnlearningMethod, family="vit", callbacks=(), options=None, **arguments):
-    """A trainer outside of any fixture: two rounds of SGD on CPU, anything overridden by keyword."""
+    """A trainer outside of any fixture: two rounds of SGD on CPU, anything overridden by keyword.
+
+    A method that needs kernels gets a family with them that does not mix the samples of a batch either.
+    """
+    family = "convnext" if family == "vit" and isinstance(method, CT) else family
     settings = {"num_train_epochs": 2, "per_device_train_batch_size": 32, "learning_rate": 0.05, "optim": "sgd"}
     settings |= {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "seed": 1, "weight_decay": 0.0}
     settings |= {"save_total_limit": 20}

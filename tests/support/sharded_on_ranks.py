@@ -41,6 +41,7 @@ ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3, "per_device_train_batch_s
 REFUSED = {"salun", "salun of lotus", "salun of margin matching", "unsir of classes", "unsir of samples"}
 REFUSED |= {"warm_restart", "warm_restart of neggrad_plus", "l1_sparse", "munba", "salun of munba"}
 REFUSED |= {"sfron", "sfron of a given mask", "sfron masked throughout"}
+REFUSED |= {"warm_restart", "warm_restart of neggrad_plus", "rum", "rum of others"}
 
 
 def tell_of_gpus() -> None:

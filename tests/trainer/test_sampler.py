@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -339,3 +340,36 @@ class TestInTurn:
     def test_both_sides_are_needed(self):
         with pytest.raises(ValueError, match="has no samples"):
             dealt(0, 70, Pass(forget_every=2), 16)
+
+
+class TestParts:
+    """Thirty forget samples, of which every third is of one part."""
+
+    OPTIONS = {"parts": torch.arange(30) % 3}
+
+    @pytest.mark.parametrize("part", [0, 1, 2])
+    def test_a_pass_takes_the_samples_of_its_part_alone(self, part):
+        mine = list(range(part, 30, 3))
+        for which, positions in ((ALONE, mine), (MIXED, [*mine, *range(30, 100)]), (KEPT, list(range(30, 100)))):
+            ([batches], sampler) = dealt(30, 70, replace(which, part=part), 16, **self.OPTIONS)
+            assert sorted(flat(batches)) == positions != flat(batches)
+            assert len(batches) == len(sampler) == -(-len(positions) // 16)
+
+    def test_pairs_and_balanced_passes_cycle_through_the_part(self):
+        for which in (replace(PAIRED, part=1), Pass(forget_share=0.5, samples=64, part=1)):
+            ([batches], _) = dealt(30, 70, which, 16, **self.OPTIONS)
+            shown = [position for position in flat(batches) if position < 30]
+            assert set(shown) == set(range(1, 30, 3)) and len(shown) > 10
+
+    def test_it_is_dealt_out_to_ranks_and_accumulated_batches_once(self):
+        ranks, _ = dealt(30, 70, replace(MIXED, part=2), 8, ranks=2, accumulation=2, **self.OPTIONS)
+        assert sorted(flat(flat(ranks))) == [*range(2, 30, 3), *range(30, 100)]
+
+    def test_without_a_part_all_samples_take_part_in_the_order_of_the_seed(self):
+        ([given], _), ([expected], _) = dealt(30, 70, MIXED, 16, **self.OPTIONS), dealt(30, 70, MIXED, 16)
+        assert given == expected
+
+    def test_a_part_without_samples_is_refused(self):
+        for which in (replace(ALONE, part=5), replace(PAIRED, part=5)):
+            with pytest.raises(ValueError, match="has no samples"):
+                dealt(30, 70, which, 16, **self.OPTIONS)[1].steps(0)

@@ -94,7 +94,7 @@ def test_the_best_round_is_loaded_into_divided_weights(ranks, records):
         *[
             (name, "FSDP: it holds single weights still")
             for name in sorted(REFUSED)
-            if name.startswith(("salun", "sfron"))
+            if name.startswith(("salun", "sfron", "rum"))
         ],
         ("l1_sparse", "l1_sparse does not go with FSDP: it sums up all weights in its loss. Run it with the whole"),
         ("munba", "munba does not go with FSDP: it weighs the whole gradients of both sides. Run it with the whole"),

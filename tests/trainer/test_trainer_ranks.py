@@ -55,7 +55,7 @@ def test_every_method_ends_with_the_same_weights_on_both_ranks(ranks, records, t
 
 # Of two weights on the edge of SalUn's mask rounding may choose either: it is compared on its own. SFRon's depends on
 # the batch size.
-MASKED = {"salun", "salun of margin matching", "salun of munba", "sfron"}
+MASKED = {"salun", "salun of margin matching", "salun of munba", "sfron", "rum"}
 
 
 @pytest.mark.parametrize("name", sorted({*EVERY_METHOD} - NOISY - MASKED))
