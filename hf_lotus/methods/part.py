@@ -85,6 +85,11 @@ class _PartRun:
         return getattr(self._run, name)
 
     @property
+    def num_rounds(self) -> int:
+        phase = self._state.phase
+        return (self._run.num_rounds if phase.stop is None else phase.stop) - phase.start
+
+    @property
     def round_state(self) -> Mapping[str, Tensor]:
         return {} if self._begins else self._run.round_state  # not that of another part's method
 

@@ -98,6 +98,11 @@ class RUM(GradientMethod):
         """Whether a part's method needs unseen data."""
         return any(method.needs_unseen for method in self._methods if method is not None)
 
+    @property
+    def depends_on_length(self) -> bool:  # type: ignore[override]  # likewise
+        """Whether a part's method's steps do."""
+        return any(method.depends_on_length for method in self._methods if method is not None)
+
     def phases(self, task: Task) -> list[Phase]:
         """What is done, in order: parts without samples or a method are left out."""
         found: list[Phase] = []

@@ -46,14 +46,14 @@ class SalUn(GradientMethod):
     saliency: float = 0.5
 
     def __post_init__(self) -> None:
+        if isinstance(self.inner, GradientMethod) and type(self.inner).parts is not GradientMethod.parts:
+            raise TypeError(
+                f"inner must unlearn the forget set as a whole, and {type(self.inner).__name__} splits it."
+            )
         if not isinstance(self.inner, GradientMethod) or type(self.inner).mask is not GradientMethod.mask:
             raise TypeError(
                 f"inner must be a gradient method such as LoTUS(), without a mask of its own as SalUn and SFRon have, "
                 f"got {self.inner!r}."
-            )
-        if type(self.inner).parts is not GradientMethod.parts:
-            raise TypeError(
-                f"inner must unlearn the forget set as a whole, and {type(self.inner).__name__} splits it."
             )
         if not 0 < self.saliency <= 1:
             raise ValueError(f"saliency must be above 0 and at most 1, got {self.saliency}. The paper uses 0.5.")

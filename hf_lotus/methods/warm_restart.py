@@ -66,6 +66,9 @@ class WarmRestart(GradientMethod):
     restart_flip: bool | None = None
     restart_crop: int = 0
 
+    # The rates of both phases do.
+    depends_on_length: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if not isinstance(self.inner, GradientMethod) or isinstance(self.inner, WarmRestart):
             raise TypeError(f"inner must be a gradient method such as MarginMatching(), got {self.inner!r}.")
@@ -195,6 +198,10 @@ class _InnerRun:
     @property
     def prepared(self) -> object:
         return cast(Restarted, self._run.prepared).inner
+
+    @property
+    def num_rounds(self) -> int:
+        return self._run.num_rounds - cast(Restarted, self._run.prepared).before
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._run, name)
