@@ -46,7 +46,7 @@ from hf_lotus.utils.text import markdown_table
 
 # Rounds that the models were first trained for.
 ROUNDS = {"small ResNet": EPOCHS, "small ViT": EPOCHS, "CIFAR-10 checkpoint": 12}
-LENGTHS = {"small ResNet": (1, 2, 4, 7, 10, 15), "small ViT": (1, 2, 4, 7, 10, 15), "CIFAR-10 checkpoint": (1, 2, 4)}
+LENGTHS = {"small ResNet": (1, 2, 4, 8, 12), "small ViT": (1, 2, 4, 8, 12), "CIFAR-10 checkpoint": (1, 2, 4)}
 RATES = {"small ResNet": (0.1, 0.03), "small ViT": (5e-3, 1.5e-3), "CIFAR-10 checkpoint": (0.1,)}
 HEADS = {
     "cost": ("Cost", 3), "relearning_excess": ("Relearning", 3), "probe": ("Probe", 3),

@@ -57,8 +57,9 @@ class MarginMatching(GradientMethod):
         visits: how often a round shows each forget sample.
         temperature: T. At 1 the target is as sure as the original is of unseen samples, overconfident or not.
         fit_temperature: take as T the temperature that calibrates the original on the unseen set.
-        pool_below: a class with fewer forget samples than this takes its ranks among its retained samples too; with
-            fewer unseen ones it moves in part, and without any altogether, as all classes do together.
+        pool_below: a class with fewer forget samples than this takes its ranks among its retained samples too, where
+            the teacher was trained on both; with fewer unseen ones it moves in part, and without any altogether, as
+            all classes do together.
     """
 
     name: ClassVar[str] = "margin_matching"
@@ -122,8 +123,7 @@ class MarginMatching(GradientMethod):
             return None
         forget, unseen = (run.teacher_predictions(split) for split in ("forget", "unseen"))
         assert unseen.logits is not None
-        rows = self._ranked_beside(run, forget.labels)
-        beside = run.teacher_predictions("retain", rows) if len(rows) else None
+        beside = self._ranked_beside(run, forget.labels)
         fitted = fitted_temperature(unseen.logits, unseen.labels) if self.fit_temperature else self.temperature
         return Prepared(
             _margins(forget),
@@ -133,14 +133,21 @@ class MarginMatching(GradientMethod):
             fitted,
         )
 
-    def _ranked_beside(self, run: Run, labels: np.ndarray) -> list[int]:
-        """Retained rows, `pool_below` at most of each class with fewer forget samples than that, drawn by the seed."""
+    def _ranked_beside(self, run: Run, labels: np.ndarray) -> Predictions | None:
+        """What the original says of samples beside which those of scarce classes have their ranks.
+
+        Retained ones, `pool_below` at most of each class with fewer forget samples than that, drawn by the seed. A
+        renewed teacher was not trained on D_f, which would come last among what it was trained on: a handful has its
+        ranks among unseen samples then, and more than a handful among themselves.
+        """
+        if run.teacher_is_renewed:
+            return run.teacher_predictions("unseen") if len(labels) <= _FEW else None
         retained, rows = run.labels("retain").numpy(), []
         for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
             if count < self.pool_below:
                 generator = np.random.default_rng(derived_seed(run.seed, SUBSET, int(label)))
                 rows.append(generator.permutation(np.flatnonzero(retained == label))[: self.pool_below])
-        return np.sort(np.concatenate(rows)).tolist() if rows else []
+        return run.teacher_predictions("retain", np.sort(np.concatenate(rows)).tolist()) if rows else None
 
     def begin_round(self, run: Run, index: int) -> Round:
         """Close the loop: measure the student's margins on D_f, and move the targets by what is missing."""
@@ -216,7 +223,7 @@ class Prepared(NamedTuple):
     Attributes:
         forget: the original's margins on the forget set, shape (num_forget,).
         forget_labels: its classes.
-        trained: the original's margins on retained samples of classes with few forget samples, shape (more,).
+        trained: the teacher's margins on what classes with few forget samples are ranked beside, shape (more,).
         trained_labels: their classes.
         temperature: T.
     """

@@ -33,11 +33,11 @@ from tests.support.method_helpers import (
 class Given:
     """A run in which all logits are given, and the forget set is of the first samples of the retain set's classes."""
 
-    def __init__(self, method, teacher, student=None, retain_labels=(), class_wise=False):
+    def __init__(self, method, teacher, student=None, retain_labels=(), class_wise=False, renewed=False):
         self.teacher, self.student = (
             {n: self._of(*x) for n, x in (given or {}).items()} for given in (teacher, student)
         )
-        self.method, self.class_wise, self.seed = method, class_wise, 0
+        self.method, self.class_wise, self.teacher_is_renewed, self.seed = method, class_wise, renewed, 0
         self.num_forget = len(self.teacher["forget"].labels)
         self.retained, self.round_state, self.asked = torch.as_tensor(retain_labels, dtype=torch.long), {}, []
         self.prepared = method.prepare(self)
@@ -166,6 +166,17 @@ class TestFewSamples:
         assert beside.asked == list(range(8))
         # Rank 9 of 9: at 17/18, beyond the middle of the highest unseen value.
         assert beside.decide(0).state["shifts"].tolist() == [20 - 9]
+
+    def test_a_renewed_teacher_was_trained_on_none_of_them_and_ranks_them_among_unseen_ones(self):
+        """What it says of one as of the middle of three unseen samples is right, however sure it is of D_r."""
+        column = lambda values: [[float(v), 0.0] for v in values]  # noqa: E731
+        teacher = {"forget": (column([5]), [0]), "retain": (column([50] * 9), [0] * 9)}
+        teacher["unseen"] = column([1, 5, 9]), [0] * 3
+        run = Given(MarginMatching(pool_below=3), teacher, retain_labels=[0] * 9, renewed=True)
+        assert not run.asked and run.decide(0).state["shifts"].tolist() == [0.0]
+        many = {**teacher, "forget": (column([5] * 65), [0] * 65)}
+        more = Given(MarginMatching(pool_below=70), many, retain_labels=[0] * 9, renewed=True)
+        assert not more.asked and len(more.prepared.trained) == 0
 
     def test_no_more_than_are_needed_are_asked_for_and_by_the_seed_alone(self):
         logits, labels = random_logits(5, count=300, classes=2)
