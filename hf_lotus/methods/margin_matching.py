@@ -147,7 +147,8 @@ class MarginMatching(GradientMethod):
             if count < self.pool_below:
                 generator = np.random.default_rng(derived_seed(run.seed, SUBSET, int(label)))
                 rows.append(generator.permutation(np.flatnonzero(retained == label))[: self.pool_below])
-        return run.teacher_predictions("retain", np.sort(np.concatenate(rows)).tolist()) if rows else None
+        taken = np.sort(np.concatenate([*rows, np.empty(0, dtype=np.int64)])).tolist()
+        return run.teacher_predictions("retain", taken) if taken else None
 
     def begin_round(self, run: Run, index: int) -> Round:
         """Close the loop: measure the student's margins on D_f, and move the targets by what is missing."""
