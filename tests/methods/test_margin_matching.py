@@ -278,10 +278,14 @@ class TestARun:
         labels = original["forget"].labels
         few = [c for c in range(10) if (labels == c).sum() < 5]
         rows = [row for row, label in enumerate(parts["retain"]["label"]) if label in few]
-        chosen = trainer.method._ranked_beside(trainer.run, labels)
-        assert set(chosen) <= set(rows) and len(chosen) == sum(min(5, parts["retain"]["label"].count(c)) for c in few)
-        beside = trainer.run.teacher_predictions("retain", chosen) if chosen else None
-        extra = (margins(beside.logits, beside.labels), beside.labels) if chosen else ()
+        beside = trainer.method._ranked_beside(trainer.run, labels)
+        assert (beside is None) == (not rows)
+        if beside is not None:
+            counts = {c: min(5, parts["retain"]["label"].count(c)) for c in few}
+            assert {c: (beside.labels == c).sum() for c in few} == counts and len(beside.labels) == sum(
+                counts.values()
+            )
+        extra = (margins(beside.logits, beside.labels), beside.labels) if beside is not None else ()
         expected = matched_margins(before, labels, there, original["unseen"].labels, 5, *extra) - before
         np.testing.assert_allclose(trainer.round_state["shifts"].numpy(), expected, atol=1e-5)
         assert len(np.unique(np.round(expected, 4))) > 30  # a mix-up would be seen
