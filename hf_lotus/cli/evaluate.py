@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
+from torch.utils.data import Dataset
 
 from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.evaluation.evaluator import Evaluator
-from hf_lotus.evaluation.results import CONTROL_ROWS
+from hf_lotus.evaluation.results import CONTROL_ROWS, ORIGINAL, RETRAIN
 from hf_lotus.models.checks import check_same_classes, require_single_label
 from hf_lotus.models.loading import load_model, load_processor, on_device
 from hf_lotus.publishing.evidence import write_evidence
+from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.relearning import RELEARNING, Relearning
 
 
 @dataclass
@@ -27,7 +32,14 @@ class EvaluateArguments:
     name: str = field(default="unlearned", metadata={"help": "What to call the unlearned model in the table."})
     batch_size: int = field(default=256, metadata={"help": "Samples per forward pass."})
     device: str | None = field(default=None, metadata={"help": "Device. Default: a GPU if there is one."})
-    seed: int = field(default=42, metadata={"help": "Seed of the null's resampling."})
+    seed: int = field(default=42, metadata={"help": "Seed of the null's resampling and of the relearning's order."})
+    measure_relearning: bool = field(
+        default=False,
+        metadata={
+            "help": "Measure whether what was forgotten comes back in one round on the retain set (the relearning "
+            "excess), of every model in the table. Costs such a round for each."
+        },
+    )
 
 
 def run(argv: list[str]) -> int:
@@ -63,8 +75,13 @@ def run(argv: list[str]) -> int:
         batch_size=arguments.batch_size,
     )
     predictions = evaluator.predict_all(unlearned, arguments.name)
+    given = {}
+    if arguments.measure_relearning:
+        models = {ORIGINAL: original, arguments.name: unlearned, **({} if retrain is None else {RETRAIN: retrain})}
+        given = _relearning(models, splits, class_wise, arguments)
     result = evaluator.compare(
         {arguments.name: (predictions, None)},
+        given=given,
         model=arguments.original_model,
         unlearned_model=arguments.model_name_or_path,
         dataset=data_arguments.dataset_name,
@@ -75,3 +92,17 @@ def run(argv: list[str]) -> int:
         print(data.duplicates)
     print(f"\n{result.to_markdown()}\n\nresults.json, entropy.png and a card are in {arguments.output_dir}.")
     return 0
+
+
+def _relearning(
+    models: Mapping[str, nn.Module], splits: Mapping[str, Dataset | None], class_wise: bool, given: EvaluateArguments
+) -> dict[str, dict[str, float]]:
+    """Row → the relearning excess of its model; nothing where it cannot be measured."""
+    args = UnlearningArguments(
+        given.output_dir, seed=given.seed, per_device_eval_batch_size=given.batch_size, use_cpu=given.device == "cpu"
+    )
+    relearning = Relearning(args, splits, class_wise)
+    if not relearning.is_possible:
+        print("The relearning excess is left out: there is no unseen data of the forgotten classes.")
+        return {}
+    return {name: {RELEARNING: relearning.excess(model)} for name, model in models.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from hf_lotus.cli.launch import launch, launch_help, split_launch
 from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments, load_splits
@@ -10,7 +12,21 @@ from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.relearning import relearning_of_rows
 from hf_lotus.trainer.trainer import UnlearningTrainer
+
+
+@dataclass
+class MeasuringArguments:
+    """What to measure besides."""
+
+    measure_relearning: bool = field(
+        default=False,
+        metadata={
+            "help": "Measure whether what was forgotten comes back in one round on the retain set (the relearning "
+            "excess), of the unlearned, the original and the retrained model. Costs such a round for each."
+        },
+    )
 
 
 def run(argv: list[str]) -> int:
@@ -18,9 +34,9 @@ def run(argv: list[str]) -> int:
     launching, argv = split_launch(argv)
     if launching:
         return launch("unlearn", launching, argv)
-    kinds = [ModelArguments, DataArguments, RecordArguments, UnlearningArguments]
+    kinds = [ModelArguments, DataArguments, RecordArguments, MeasuringArguments, UnlearningArguments]
     parsed = parse(argv, kinds, "unlearn", method="lotus", epilog=launch_help())
-    model_arguments, data_arguments, recorded, arguments, method = parsed
+    model_arguments, data_arguments, recorded, measuring, arguments, method = parsed
     source = model_arguments.model_name_or_path, model_arguments.model_revision
     model, processor = load_model(*source), load_processor(*source)
     retrain = model_arguments.retrain_model
@@ -48,8 +64,12 @@ def run(argv: list[str]) -> int:
     )
     resume = arguments.resume_from_checkpoint
     trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)
+    given = relearning_of_rows(trainer) if measuring.measure_relearning else {}
     result = trainer.compare(
-        model=model_arguments.model_name_or_path, dataset=data_arguments.dataset_name, **data.provenance()
+        given=given,
+        model=model_arguments.model_name_or_path,
+        dataset=data_arguments.dataset_name,
+        **data.provenance(),
     )
     first = trainer.is_world_process_zero()
     if first:

@@ -86,6 +86,7 @@ class Evaluator:
         self,
         measured: Mapping[str, tuple],
         retrain_seconds: float | None = None,
+        given: Mapping[str, Mapping[str, float | None]] | None = None,
         **run: object,
     ) -> UnlearningResult:
         """The measured models beside the original and, where there is one, the retrained model.
@@ -94,13 +95,17 @@ class Evaluator:
             measured: name → (predictions, seconds it took to make the model, or None), and third, where there are any,
                 the values that are given to `Yardstick.measure`.
             retrain_seconds: what the retrained model took, where it is known.
+            given: row → values of metrics that are not computed from predictions, of any row, also of the original
+                and the retrained model.
             **run: further provenance, as JSON values.
         """
-        yardstick = self.yardstick
-        models = [yardstick.measure(ORIGINAL, yardstick.original)]
-        models += [yardstick.measure(name, *measurement) for name, measurement in measured.items()]
+        yardstick, given = self.yardstick, given or {}
+        models = [yardstick.measure(ORIGINAL, yardstick.original, given=given.get(ORIGINAL))]
+        for name, (predictions, seconds, *more) in measured.items():
+            values = {**(more[0] if more else {}), **given.get(name, {})}
+            models.append(yardstick.measure(name, predictions, seconds, values))
         if yardstick.retrained is not None:
-            models.append(yardstick.measure(RETRAIN, yardstick.retrained, retrain_seconds))
+            models.append(yardstick.measure(RETRAIN, yardstick.retrained, retrain_seconds, given.get(RETRAIN)))
         about = provenance(
             seed=self.seed, samples={split: len(sized(data)) for split, data in self.splits.items()}, **run
         )

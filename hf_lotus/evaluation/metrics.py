@@ -316,6 +316,17 @@ _OURS = (
         held_against=(ZERO,),
         on_card=False,
     ),
+    Metric(
+        "relearning_excess",
+        "Relearning excess",
+        "How much more accuracy a round on the retain set alone brings back on the forget set than on unseen data, each "
+        "class weighted as in the forget set. A model that never knew: about 0; one that hides what it knows: more.",
+        None,
+        needs=("unseen",),
+        held_against=(RETRAIN, ZERO),
+        class_wise=False,
+        after="retrain_free_gap",
+    ),
 )
 
 

@@ -434,6 +434,7 @@ class UnlearningTrainer(RoundTrainer):
         self,
         predictions: Mapping[str, Predictions] | None = None,
         retrain_seconds: float | None = None,
+        given: Mapping[str, Mapping[str, float | None]] | None = None,
         **run: object,
     ) -> UnlearningResult:
         """The student beside the original and, where there is one, the retrained model.
@@ -441,12 +442,14 @@ class UnlearningTrainer(RoundTrainer):
         Args:
             predictions: the student's, where they are at hand already (`student_predictions`).
             retrain_seconds: what the retrained model took, where it is known.
+            given: row → values of metrics that no predictions tell, such as what `relearning_of_rows` measures.
             **run: further provenance, as JSON values.
         """
         predictions = predictions or self.student_predictions()
         result = self.evaluator.compare(
             {self.method_name: (predictions, self.unlearning_seconds)},
             retrain_seconds,
+            given,
             method=describe(self.method),
             arguments=self.publisher.recorded_arguments(),
             rounds=self._rounds.history(),
