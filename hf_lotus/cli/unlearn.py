@@ -39,7 +39,7 @@ def run(argv: list[str]) -> int:
     model_arguments, data_arguments, recorded, measuring, arguments, method = parsed
     source = model_arguments.model_name_or_path, model_arguments.model_revision
     model, processor = load_model(*source), load_processor(*source)
-    retrain = model_arguments.retrain_model
+    retrained = [load_model(name) for name in model_arguments.retrained]
     num_labels = model.config.num_labels
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(data_arguments, num_labels)
@@ -56,7 +56,7 @@ def run(argv: list[str]) -> int:
         retain_dataset=data.split.retain,
         unseen_dataset=data.unseen,
         eval_dataset=data.test,
-        retrain_model=retrain and load_model(retrain),
+        retrain_models=retrained,
         processing_class=processor,
         image_column=data_arguments.image_column,
         label_column=data_arguments.label_column,

@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 
 from hf_lotus.data.batches import read_dataset_labels
 from hf_lotus.data.prepared import num_samples
-from hf_lotus.evaluation.metrics import ORIGINAL, RETRAIN
+from hf_lotus.evaluation.metrics import ORIGINAL
 from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.evaluation.results import retrained_row
 from hf_lotus.functional.relearning import relearning_excess
 from hf_lotus.methods import Finetune, Task
 from hf_lotus.trainer.arguments import UnlearningArguments
@@ -57,9 +58,7 @@ class Relearning:
     seed: int | None = None
 
     @classmethod
-    def of(
-        cls, trainer: UnlearningTrainer, learning_rate: float | None = None, seed: int | None = None
-    ) -> Relearning:
+    def of(cls, trainer: UnlearningTrainer, learning_rate: float | None = None, seed: int | None = None) -> Relearning:
         """The round that suits a trainer's model and data; the batch size is that of its run."""
         how = trainer.processing_class, trainer.data_collator
         return cls(trainer.args, trainer.splits, trainer.class_wise, *how, learning_rate, seed)
@@ -156,7 +155,7 @@ def relearning_of_rows(trainer: UnlearningTrainer) -> dict[str, dict[str, float 
     if not relearning.is_possible:
         return {}
     models = {ORIGINAL: evaluator.original, trainer.method_name: trainer.run.student}
-    models |= {} if evaluator.retrain is None else {RETRAIN: evaluator.retrain}
+    models |= {retrained_row(number): model for number, model in enumerate(evaluator.retrained)}
     return {name: {RELEARNING: relearning.excess(model)} for name, model in models.items()}
 
 
