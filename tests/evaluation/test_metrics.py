@@ -38,7 +38,7 @@ from hf_lotus.publishing.verification import check_folder
 from hf_lotus.reporting.report import write_report
 from hf_lotus.utils.plugins import PluginError
 from tests.conftest import divided
-from tests.evaluation.test_evaluator import ORIGINAL, RETRAINED, UNLEARNED
+from tests.evaluation.test_evaluator import ORIGINAL, RETRAINED, UNLEARNED, model
 from tests.support.every_method import build, kept_scans
 from tests.support.plugins import write_distribution
 
