@@ -33,6 +33,7 @@ class Evaluator:
         further_retrained: further such models, of other seeds: gaps are then from the mean of all of them.
         class_wise: whether whole classes are forgotten.
         seed: seed of the null's resampling.
+        fold_seed: seed of the attacks' folds; None for the same ones always.
         **options: passed to `predict` (batch size, collator, accelerator, …).
 
     Raises:
@@ -48,12 +49,13 @@ class Evaluator:
         further_retrained: Sequence[nn.Module] = (),
         class_wise: bool = False,
         seed: int = 0,
+        fold_seed: int | None = None,
         **options: Any,
     ) -> None:
         self.splits = {name: dataset for name, dataset in splits.items() if dataset is not None}
         self.original = original
         self.retrained = [model for model in (retrain, *further_retrained) if model is not None]
-        self.class_wise, self.seed, self.options = class_wise, seed, options
+        self.class_wise, self.seed, self.fold_seed, self.options = class_wise, seed, fold_seed, options
         # The retain set is by far the largest, and ours need only two numbers a sample of it.
         self._keeps_retain_logits = any(metric.needs_retain_logits for metric in METRICS.values())
         self._original_predictions: dict[str, Predictions] = {}
@@ -89,7 +91,7 @@ class Evaluator:
             random = reinitialized(self.original, derived_seed(self.seed, WEIGHTS))
             ignorant = self.predict(random, "forget", "random weights")
         first = retrained[0] if retrained else None
-        return Yardstick(original, first, self.class_wise, self.seed, ignorant, tuple(retrained[1:]))
+        return Yardstick(original, first, self.class_wise, self.seed, ignorant, tuple(retrained[1:]), self.fold_seed)
 
     def compare(
         self,

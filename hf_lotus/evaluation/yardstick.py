@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +24,7 @@ class Yardstick:
     Attributes:
         original: predictions of the model before unlearning.
         retrained: predictions of a model trained without the forget set, or None.
+        fold_seed: seed of the attacks' folds; None for the same ones always.
         further: predictions of further such models, of other seeds. Gaps are then from the mean of all of them.
         class_wise: whether whole classes are forgotten, so that no unseen data stands for the forget set.
         seed: seed of the null's resampling.
@@ -36,6 +37,7 @@ class Yardstick:
     seed: int = 0
     ignorant: Predictions | None = None
     further: Sequence[Mapping[str, Predictions]] = ()
+    fold_seed: int | None = None
 
     @cached_property
     def rf_jsd_null(self) -> Null | None:
@@ -66,6 +68,10 @@ class Yardstick:
     def gold_standards(self) -> tuple[Measurement, ...]:
         """The retrained models' metrics, from whose mean every gap is measured."""
         return tuple(Measurement(self, predictions, number=k) for k, predictions in enumerate(self.all_retrained))
+
+    def reseeded(self, seed: int) -> Yardstick:
+        """The same with another seed of the null's resamples and of the attacks' folds."""
+        return replace(self, seed=seed, fold_seed=seed)
 
     def measure_retrained(
         self,
@@ -99,7 +105,7 @@ class Yardstick:
         return Controls(
             **self._spread_of_retrained,
             unseen_accuracy=self.unseen_accuracy,
-            unseen_member_rate=None if self.class_wise else ENTROPY.run(self.original).unseen,
+            unseen_member_rate=None if self.class_wise else ENTROPY.rates(self.original, self.fold_seed).unseen,
             rf_jsd_null_mean=null.mean if null else None,
             rf_jsd_null_std=null.std if null else None,
             jsd_floor=floor,
@@ -238,7 +244,7 @@ class Measurement:
     def member_rates(self, attack: Attack) -> MemberRates:
         """What a membership attack says of the model."""
         if attack.name not in self._rates:
-            self._rates[attack.name] = attack.run(self.predictions)
+            self._rates[attack.name] = attack.rates(self.predictions, self.yardstick.fold_seed)
         return self._rates[attack.name]
 
     def lacks(self, metric: Metric) -> list[str]:

@@ -128,9 +128,7 @@ def measure_again(
         yield from _compare(recorded[name], again, known, tolerance)
 
 
-def _compare(
-    recorded: ModelResult, again: ModelResult, known: Collection[str], tolerance: float
-) -> Iterator[Check]:
+def _compare(recorded: ModelResult, again: ModelResult, known: Collection[str], tolerance: float) -> Iterator[Check]:
     for metric, value in recorded.metrics().items():
         entry, found = METRICS[metric], again.values.get(metric)
         name = f"{recorded.name}: {entry.words}"

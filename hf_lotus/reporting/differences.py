@@ -7,7 +7,9 @@ from statistics import mean
 
 from hf_lotus.evaluation.metrics import DIFFERENCES
 from hf_lotus.evaluation.results import ORIGINAL, UnlearningResult, is_retrained_row
-from hf_lotus.reporting.tables import figure_text
+from hf_lotus.reporting import spread
+from hf_lotus.reporting.tables import figure_text, summarize
+from hf_lotus.utils.text import markdown_table, plain
 
 TITLE = "Differences from retraining, with their signs"
 EXPLANATION = (
@@ -79,3 +81,17 @@ def _multiple(gaps: Sequence[float | None], floors: Sequence[float | None]) -> s
     if len(known) < len(gaps) or len(least) < len(floors) or not mean(least):
         return "–"
     return f"{mean(known) / mean(least):.1f}"
+
+
+def whole_table(results: Sequence[UnlearningResult]) -> str:
+    """The table of `summarize`, then the signed differences and what each seed adds to the spread, as Markdown."""
+    parts = [summarize(results)]
+    for title, explanation, table in (
+        (TITLE, EXPLANATION, difference_table(results)),
+        (spread.TITLE, spread.EXPLANATION, spread.spread_table(results)),
+    ):
+        if table is not None:
+            header, rows = table
+            body = markdown_table([plain(cell) for cell in header], [[plain(cell) for cell in row] for row in rows])
+            parts += [f"**{title}**", explanation, body]
+    return "\n\n".join(parts)

@@ -10,6 +10,7 @@ import numpy as np
 
 from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RETRAIN
 from hf_lotus.evaluation.results import REFERENCE_ROW, UnlearningResult, is_retrained_row
+from hf_lotus.reporting import spread
 from hf_lotus.reporting.differences import EXPLANATION, TITLE, difference_table
 from hf_lotus.reporting.svg import Point, bars, lines, scatter, steps
 from hf_lotus.reporting.tables import Statistic, figure_text, statistic
@@ -56,6 +57,7 @@ def report_figures(results: Sequence[UnlearningResult]) -> list[Figure]:
     """All figures that the results have the numbers for, in the order of the report."""
     makers: list[Callable] = [
         _difference_figure,
+        _spread_figure,
         _attack_figure,
         _divergence_figure,
         _correlation_figure,
@@ -68,6 +70,11 @@ def report_figures(results: Sequence[UnlearningResult]) -> list[Figure]:
 def _difference_figure(results: Sequence[UnlearningResult]) -> Figure | None:
     table = difference_table(results)
     return None if table is None else Figure(TITLE, EXPLANATION, [], *table)
+
+
+def _spread_figure(results: Sequence[UnlearningResult]) -> Figure | None:
+    table = spread.spread_table(results)
+    return None if table is None else Figure(spread.TITLE, spread.EXPLANATION, [], *table)
 
 
 def _points(results: Sequence[UnlearningResult], x: str, y: str) -> list[Point]:

@@ -6,6 +6,7 @@ import copy
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from hf_lotus.evaluation.results import retrained_row
 from hf_lotus.functional.relearning import relearning_excess
 from hf_lotus.methods import Finetune, Task
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.fingerprint import run_identity
 from hf_lotus.trainer.given import required
 from hf_lotus.trainer.trainer import UnlearningTrainer
 from hf_lotus.utils.seeds import random_state_kept
@@ -46,7 +48,7 @@ class Relearning:
         processing_class: as in `UnlearningTrainer`.
         data_collator: as in `UnlearningTrainer`.
         learning_rate: of the round. Default: 0.01, or 0.001 for large transformers.
-        seed: of the round's order; that of `args` if None.
+        seed: of the round's order; that of `args` if None, its `evaluation_seed` first.
     """
 
     args: UnlearningArguments
@@ -106,13 +108,22 @@ class Relearning:
         right = {split: (_right(before[split]), _right(after[split])) for split in before}
         return relearning_excess(right["forget"], right["unseen"], before["forget"].labels, before["unseen"].labels)
 
+    def identity(self, model: nn.Module) -> dict[str, Any]:
+        """What determines the figure of a model, as JSON values (`run_identity`)."""
+        args = self._arguments(str(self.args.output_dir), model)
+        args.settle(Finetune().default_arguments(Task(model, self.class_wise, None)))
+        used = {name: self.splits[name] for name in ("forget", "retain", "unseen")}
+        return run_identity(Finetune(), model, used, args, ended=True)
+
     def _arguments(self, folder: str, model: nn.Module) -> UnlearningArguments:
         is_large = Task(model, False, None).is_large_transformer
+        seeds = (self.seed, self.args.evaluation_seed, self.args.seed)
+        seed = next(seed for seed in seeds if seed is not None)
         return self.args.changed(
             output_dir=folder, num_train_epochs=1.0, max_steps=-1, optim="sgd", optim_args="momentum=0.9",
             learning_rate=self.learning_rate or (RATE_OF_LARGE_TRANSFORMERS if is_large else RATE),
             lr_scheduler_type="constant", warmup_steps=0, weight_decay=0.0, horizontal_flip=False, crop_padding=0,
-            seed=self.args.seed if self.seed is None else self.seed, data_seed=self.seed,
+            seed=seed, data_seed=seed,
             save_strategy="no", eval_strategy="no", logging_strategy="no", load_best_model_at_end=False,
             early_stopping_patience=None, report_to=[], push_to_hub=False,
         )  # fmt: skip

@@ -148,10 +148,12 @@ class UnlearningTrainer(RoundTrainer):
         self.evaluator = evaluator or self._own_evaluator(retrain_model, retrain_models)
 
     def _own_evaluator(self, retrain_model: nn.Module | None, further: Sequence[nn.Module]) -> Evaluator:
+        chosen = self.args.evaluation_seed
         options: dict[str, Any] = {
             "further_retrained": further,
             "class_wise": self.task.class_wise,
-            "seed": self.args.seed,
+            "seed": self.args.seed if chosen is None else chosen,
+            "fold_seed": chosen,
             **self._prediction_options,
         }
         return Evaluator(self.splits, self.teacher, retrain_model, **options)

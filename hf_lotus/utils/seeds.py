@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 # Independent random streams of one seed.
-SUBSET, ORDER, NOISE, LABELS, WEIGHTS = range(5)
+SUBSET, ORDER, NOISE, LABELS, WEIGHTS, AGAIN = range(6)
 
 
 def derived_seed(seed: int, *path: int) -> int:
