@@ -42,8 +42,8 @@ class BenchmarkArguments:
     retrain_again: int | None = field(
         default=None,
         metadata={
-            "help": "How many further models are retrained, with other seeds: what two trainings lie apart is the floor "
-            "of every gap. Each costs as much as the first. Default: 1; 0 with --paper_protocol, whose gaps are from "
+            "help": "How many further models are retrained, with other seeds: what two trainings lie apart is the "
+            "floor of every gap. Each costs as much as the first. Default: 1; 0 with --paper_protocol, whose gaps are from "
             "one."
         },
     )
@@ -52,8 +52,8 @@ class BenchmarkArguments:
         metadata={
             "nargs": "+",
             "aliases": ["--training_seeds"],
-            "help": "Seed of the original and the retrained models, in place of each run's own. Several: every one with "
-            "every one of --seeds; what each kind of seed adds to the spread is then told.",
+            "help": "Seed of the original and the retrained models, in place of each run's own. Several: every one "
+            "with every one of --seeds; what each kind of seed adds to the spread is then told.",
         },
     )
     evaluation_seed: list[int] | None = field(
