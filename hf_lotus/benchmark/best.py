@@ -29,10 +29,12 @@ class BestModel:
 
     Args:
         folder: where it is, or will be. It holds nothing else.
+        name: what its card calls the model; the name of the folder that this one is in, if None.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, name: str | None = None):
         self.folder = Path(folder)
+        self.name = name or self.folder.resolve().parent.name
 
     def holds(self, row: str, key: str) -> bool:
         """Whether the whole model of a row is there, as the first rank sees it: all must go the same way."""
@@ -66,7 +68,7 @@ class BestModel:
         trainer.accelerator.wait_for_everyone()
         trainer.args.output_dir = str(self.folder)
         result = trainer.compare(predictions, retrain_seconds, given, **about)
-        trainer.create_model_card()
+        trainer.create_model_card(model_name=self.name)
         if PartialState().is_main_process:
             choice = {"row": row, "key": key, "name": trainer.method_name, "notes": list(result.notes)}
             write_whole(self.folder / CHOICE, json.dumps(choice, indent=1) + "\n")
@@ -86,7 +88,7 @@ class BestModel:
         record = record.measured(result, choice["name"])
         record.to_json(self.folder / RECORD)
         result.to_json(self.folder / RESULTS)
-        write_model_card(self.folder, result, choice["name"], record)
+        write_model_card(self.folder, result, choice["name"], record, model_name=self.name)
 
     def _choice(self) -> dict[str, Any] | None:
         try:

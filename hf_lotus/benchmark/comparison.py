@@ -90,6 +90,7 @@ class Comparison:
         measure_relearning: whether to measure the relearning excess, where there is unseen data for it: of each row
             and evaluation seed one round on the retain set.
         keep_best: whether to keep the model of the row with the least `retrain_free_score`, in the folder "best".
+        best_name: what that model's card calls it; the name of the comparison's folder, if None.
         forget_set: the record for it, where more is known of the forget set than it tells.
         paper_protocol: measure the published code's RF-JSD on the test set, as that code does.
         processing_class: the model's image processor or tokenizer.
@@ -114,6 +115,7 @@ class Comparison:
         evaluation_seeds: Sequence[int] = (),
         measure_relearning: bool = False,
         keep_best: bool = False,
+        best_name: str | None = None,
         forget_set: ForgetSetRecord | None = None,
         paper_protocol: bool = False,
         processing_class: object | None = None,
@@ -131,7 +133,7 @@ class Comparison:
         self.retrain_again, self.training_seed = retrain_again, training_seed
         self.forget_set, self.rf_jsd_on = forget_set, "test" if paper_protocol else "unseen"
         self.on_measured = on_measured or (lambda result: None)
-        self.best = BestModel(Path(folder_of(args)) / BEST) if keep_best else None
+        self.best = BestModel(Path(folder_of(args)) / BEST, best_name) if keep_best else None
         given = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
         # Made ready once: every trainer then takes the same decoded images.
         self.splits, class_wise = ready_splits(
@@ -163,8 +165,7 @@ class Comparison:
             rows.add(name, contender)
             self.on_measured(rows.measured[name])
         chosen = rows.choose(others) if self.best is not None else None
-        if PartialState().is_main_process:
-            shutil.rmtree(self._logits, ignore_errors=True)
+        self.forget_logits()
         samples = {split: len(sized(data)) for split, data in self.splits.items() if data is not None}
         run = provenance(seed=self.args.seed, samples=samples, methods=_settings(contenders), **about)
         if self.training_seed is not None:
@@ -192,6 +193,11 @@ class Comparison:
     def _logits(self) -> str:
         """Where the teacher's logits are kept for all methods, until there is no other to come."""
         return os.path.join(folder_of(self.args), "teacher_logits")
+
+    def forget_logits(self) -> None:
+        """Delete the teacher's logits that were kept for all methods: no other is to come."""
+        if PartialState().is_main_process:
+            shutil.rmtree(self._logits, ignore_errors=True)
 
     def trainer(self, name: str, contender: Contender, evaluator: Evaluator | None = None) -> UnlearningTrainer:
         """The trainer of a row, with a copy of the model."""

@@ -145,8 +145,17 @@ class Rows:
         seconds = self.comparison.retrain_seconds
         best.take(trainer, row.name, self.keys[row.name], predictions, seconds, given, **self.about)
 
-    def choose(self, contenders: Mapping[str, Contender]) -> dict[str, Any] | None:
-        """The best row, whose model is kept; as provenance. None where no row can be chosen without retraining."""
+    def choose(
+        self, contenders: Mapping[str, Contender], notes: Sequence[str] | None = None, **about: object
+    ) -> dict[str, Any] | None:
+        """The best row, whose model is kept; as provenance. None where no row can be chosen without retraining.
+
+        Args:
+            contenders: row → method, of all rows.
+            notes: what the kept model's results, record and card say of the choice; that it was one among these rows,
+                by which rule and with which scores, if None.
+            **about: the same for programs, as further provenance of its results.
+        """
         best, chosen = self.comparison.best, best_model(list(self.measured.values()))
         assert best is not None
         if chosen is None:
@@ -157,7 +166,8 @@ class Rows:
         scores = {name: retrain_free_score(row) for name, row in self.measured.items()}
         told = {"row": chosen.name, "rule": rule_of(chosen), "scores": scores, "folder": str(best.folder)}
         if PartialState().is_main_process:
-            best.explain([choice_note(told)], best={key: told[key] for key in ("row", "rule", "scores")})
+            shown = {key: told[key] for key in ("row", "rule", "scores")}
+            best.explain([choice_note(told)] if notes is None else notes, best=shown, **about)
         return told
 
     # ---- the table ----

@@ -43,8 +43,8 @@ class BenchmarkArguments:
         default=None,
         metadata={
             "help": "How many further models are retrained, with other seeds: what two trainings lie apart is the "
-            "floor of every gap. Each costs as much as the first. Default: 1; 0 with --paper_protocol, whose gaps are from "
-            "one."
+            "floor of every gap. Each costs as much as the first. Default: 1; 0 with --paper_protocol, "
+            "whose gaps are from one."
         },
     )
     training_seed: list[int] | None = field(

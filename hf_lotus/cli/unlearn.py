@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hf_lotus.cli.launch import launch, launch_help, split_launch
-from hf_lotus.cli.parsing import parse
+from hf_lotus.cli.parsing import asked_method, parse
+from hf_lotus.cli.unlearn_auto import AUTO, AUTO_HELP, choose_and_unlearn
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.models.loading import ModelArguments, load_model, load_processor
 from hf_lotus.publishing.record import salt_path
@@ -34,8 +35,10 @@ def run(argv: list[str]) -> int:
     launching, argv = split_launch(argv)
     if launching:
         return launch("unlearn", launching, argv)
+    if asked_method(argv) == AUTO:
+        return choose_and_unlearn(argv)
     kinds = [ModelArguments, DataArguments, RecordArguments, MeasuringArguments, UnlearningArguments]
-    parsed = parse(argv, kinds, "unlearn", method="lotus", epilog=launch_help())
+    parsed = parse(argv, kinds, "unlearn", method="lotus", epilog=f"{AUTO_HELP} {launch_help()}")
     model_arguments, data_arguments, recorded, measuring, arguments, method = parsed
     source = model_arguments.model_name_or_path, model_arguments.model_revision
     model, processor = load_model(*source), load_processor(*source)

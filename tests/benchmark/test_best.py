@@ -1,4 +1,4 @@
-"""Comparisons in full: the floor, what comes back in relearning, seeds apart, and the best row's model to take home."""
+"""Comparisons in full: the floor, what comes back in relearning, seeds apart, and the best row's model."""
 
 from dataclasses import replace
 
