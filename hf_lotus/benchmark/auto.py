@@ -22,6 +22,7 @@ from hf_lotus.evaluation.choice import RULE, retrain_free_score
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import GradientMethod, WarmRestart
 from hf_lotus.methods.options import build_method
+from hf_lotus.publishing.record import RECORD
 from hf_lotus.publishing.verification import RESULTS
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.trainer import UnlearningTrainer
@@ -56,8 +57,8 @@ class Found:
 class Search:
     """Choose among methods and rates, within a budget of samples that training visits.
 
-    Every run starts from the model anew and is kept as a row of a comparison, in its folder: a search that was broken off
-    and is begun again takes what is there, and goes the same way. No retrained model takes part, be it given or not.
+    Every run starts from the model anew and is kept as a row of a comparison, in its folder: a search that was broken
+    off and is begun again takes what is there, and goes the same way. No retrained model takes part in the choice.
 
     Args:
         comparison: of the model and its data, with `keep_best` and `measure_relearning`; its output folder is that of
@@ -92,7 +93,9 @@ class Search:
             )
         names = list(dict.fromkeys([ALWAYS, *(METHODS if methods is None else methods)]))
         self._contenders: dict[str, Contender] = {}
-        self.plan = plan(self._candidates(names, rates), budget, ALWAYS)
+        # The round of relearning that the original and each retrained model take for the table.
+        overhead = comparison.relearning.visits * (1 + len(comparison.retrained))
+        self.plan = plan(self._candidates(names, rates), budget, ALWAYS, overhead)
 
     def run(self, say: Callable[[str], None] = lambda text: None, **about: object) -> Found:
         """Try, choose, and leave the chosen model in "best" of the search's folder.
@@ -116,7 +119,7 @@ class Search:
         assert best is not None  # as all that a score takes is there
         table = [vars(each) for each in tried]
         auto = {"budget": self.plan.budget, "rule": RULE, "tried": table, "left_out": list(self.plan.left_out)}
-        auto["visited"] = sum(each.cost for each in tried)
+        auto["visited"] = self.plan.visited(tried)
         chosen = rows.choose(contenders, [self._note(tried, best)], auto=auto)
         assert chosen is not None and chosen["row"] == _row(best.name, best.rounds)
         self.comparison.forget_logits()
@@ -168,7 +171,7 @@ class Search:
         left = f" Left out for the budget: {', '.join(self.plan.left_out)}." if self.plan.left_out else ""
         return (
             f"Method and rate were chosen by the {RULE}, without a retrained model, among {len(runs)} runs that "
-            f"visited {sum(each.cost for each in runs)} of {self.plan.budget} samples: {told}. Chosen: {best.name}, "
+            f"visited {self.plan.visited(tried)} of {self.plan.budget} samples: {told}. Chosen: {best.name}, "
             f"{best.rounds} rounds.{left}"
         )
 
@@ -208,7 +211,7 @@ def take_home(comparison: Comparison, output_dir: str | Path) -> None:
         return
     source = Path(folder_of(comparison.args)) / BEST
     files = sorted(path for path in source.iterdir() if path.is_file() and path.name != CHOICE)
-    for path in sorted(files, key=lambda path: path.suffix == ".json"):
+    for path in sorted(files, key=lambda path: path.name == RECORD):
         shutil.copy2(path, Path(output_dir) / path.name)
 
 

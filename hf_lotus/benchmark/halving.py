@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Plan:
         always: the name of the one that goes through all turns.
         left_out: names of those that the budget does not allow.
         budget: samples.
+        overhead: samples that are visited whatever is tried.
         most: what it can cost at most, whoever goes on.
     """
 
@@ -72,7 +73,12 @@ class Plan:
     always: str
     left_out: Sequence[str] = ()
     budget: int = 0
-    most: int = field(default=0)
+    overhead: int = 0
+    most: int = 0
+
+    def visited(self, tried: Sequence[Try]) -> int:
+        """Samples that were visited in all."""
+        return self.overhead + sum(each.cost for each in tried)
 
     @property
     def shares(self) -> list[float]:
@@ -128,35 +134,36 @@ def _worth(each: Try) -> float:
     return math.inf if each.score is None else each.score
 
 
-def plan(candidates: Sequence[Candidate], budget: int, always: str) -> Plan:
+def plan(candidates: Sequence[Candidate], budget: int, always: str, overhead: int = 0) -> Plan:
     """The plan of as many candidates, in their order, as a budget allows whoever of them goes on.
 
     Args:
         candidates: the first ones are the first choice; names are unlike each other.
         budget: samples that all runs and their measuring may visit together.
         always: name of the one that is among them and goes through all turns.
+        overhead: samples that are visited whatever is tried.
 
     Raises:
         ValueError: if the budget does not allow even a whole run of `always`.
     """
     first = next(candidate for candidate in candidates if candidate.name == always)
-    least = first.cost(len(first.visits))
+    least = first.cost(len(first.visits)) + overhead
     if least > budget:
         raise ValueError(
             f"The budget of {budget} samples is too small for anything: one run of {first.name} in its "
-            f"{len(first.visits)} rounds visits {first.visits[-1]} samples and measuring it {first.measuring}. Give "
-            f"at least {least}, and several times as much for a choice."
+            f"{len(first.visits)} rounds visits {first.visits[-1]} samples and measuring it "
+            f"{least - first.visits[-1]}. Give at least {least}, and several times as much for a choice."
         )
     taken, left_out = [first], []
     for candidate in candidates:
         if candidate.name == always:
             continue
         more = sorted([*taken, candidate], key=lambda each: candidates.index(each))
-        if _most(Plan(more, always)) <= budget:
+        if _most(Plan(more, always)) + overhead <= budget:
             taken = more
         else:
             left_out.append(candidate.name)
-    return Plan(taken, always, left_out, budget, _most(Plan(taken, always)))
+    return Plan(taken, always, left_out, budget, overhead, _most(Plan(taken, always)) + overhead)
 
 
 def _most(made: Plan) -> int:

@@ -75,9 +75,9 @@ def choose_and_unlearn(argv: list[str]) -> int:
             print(text, flush=True)
 
     made = search.plan
-    say(
-        f"{len(made.candidates)} candidates, at most {made.most:,} of {made.budget:,} samples; {len(made.left_out)} left out."
-    )
+    say(f"{len(made.candidates)} candidates, at most {made.most:,} of {made.budget:,} samples.")
+    if made.left_out:
+        say(f"Left out for the budget: {', '.join(made.left_out)}.")
     about = {"model": source.model_name_or_path, "dataset": data_arguments.dataset_name, **data.provenance()}
     found = search.run(say, **about)
     take_home(comparison, arguments.output_dir)

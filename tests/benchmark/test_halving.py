@@ -56,9 +56,9 @@ def test_it_never_costs_more_than_the_budget_whoever_goes_on(seed):
     ]  # fmt: skip
     least = candidates[0].cost(len(candidates[0].visits))
     budget = int(least * draw.uniform(1, 20))
-    made = plan(candidates, budget, "c0")
+    made = plan(candidates, budget + 70, "c0", overhead=70)
     tried = made.run(lambda each, rounds: draw.random())
-    assert sum(each.cost for each in tried) <= made.most <= budget
+    assert made.visited(tried) == sum(each.cost for each in tried) + 70 <= made.most <= budget + 70
     assert {each.name for each in tried} | set(made.left_out) == {each.name for each in candidates}
     full = {(each.name, each.rounds) for each in tried}
     assert ("c0", len(candidates[0].visits)) in full
@@ -78,3 +78,5 @@ def test_a_budget_too_small_for_anything_says_what_it_takes():
     with pytest.raises(ValueError, match=r"budget of 850 samples is too small .* visits 800 samples .* at least 900"):
         plan([candidate("a"), candidate("lotus", measuring=100)], 850, "lotus")
     assert len(plan([candidate("a"), candidate("lotus", measuring=100)], 900, "lotus").candidates) == 1
+    with pytest.raises(ValueError, match="measuring it 150. Give at least 950"):
+        plan([candidate("a"), candidate("lotus", measuring=100)], 900, "lotus", overhead=50)
