@@ -40,7 +40,9 @@ class Measuring:
 
     def runs(self) -> list[tuple[int | None, int | None]]:
         """(training seed, seed) of every run, None for those that the arguments have."""
-        return [(training, seed) for training in self.training_seeds or [None] for seed in self.seeds or [None]]
+        trainings: Sequence[int | None] = self.training_seeds or [None]
+        seeds: Sequence[int | None] = self.seeds or [None]
+        return [(training, seed) for training in trainings for seed in seeds]
 
     def folder(self, training: int | None, seed: int | None) -> str:
         """The name of a run's folder; "" for that of the comparison itself."""

@@ -73,7 +73,7 @@ def test_it_stays_within_its_budget_and_leaves_the_chosen_model(search, tmp_path
 
 
 def test_it_goes_the_same_way_again_and_on_after_a_kill(search, tmp_path, trained, monkeypatch):
-    first = search(4000, folder="first", rates=(1.0,)).run()
+    first = search(7000, folder="first", rates=(1.0,)).run()
     loss = Finetune.loss
     calls = []
 
@@ -85,16 +85,16 @@ def test_it_goes_the_same_way_again_and_on_after_a_kill(search, tmp_path, traine
 
     monkeypatch.setattr(Finetune, "loss", dies)
     with pytest.raises(KeyboardInterrupt):
-        search(4000, rates=(1.0,)).run()
+        search(7000, rates=(1.0,)).run()
     monkeypatch.setattr(Finetune, "loss", loss)
     done = list((tmp_path / "out" / "auto").glob("*/measured.json"))
     trained.clear()
-    again = search(4000, rates=(1.0,)).run()
+    again = search(7000, rates=(1.0,)).run()
     assert again.tried == first.tried and again.best == first.best and done
     expected = weights(tmp_path / "first" / "auto" / "best")
     assert all(torch.equal(v, expected[n]) for n, v in weights(tmp_path / "out" / "auto" / "best").items())
     trained.clear()
-    assert search(4000, rates=(1.0,)).run().tried == first.tried and trained == []
+    assert search(7000, rates=(1.0,)).run().tried == first.tried and trained == []
 
 
 def test_a_retrained_model_changes_nothing_of_the_choice(search, tiny_model):

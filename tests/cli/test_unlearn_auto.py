@@ -42,7 +42,7 @@ def test_auto_says_what_it_tried_and_leaves_a_model_to_push(command, user, tmp_p
     options = [*trained(user), "--method", "auto", "--auto_methods", "finetune", "--auto_budget", "6000"]
     assert command("unlearn", *options) == 0
     printed = capsys.readouterr().out
-    assert "candidates, at most" in printed and "(chosen)" in printed and "| lotus" in printed
+    assert "candidates, at most" in printed and "(chosen)" in printed and " lotus " in printed
     require_whole(tmp_path / "out")
     result, record = result_of(tmp_path / "out"), ForgetSetRecord.from_json(tmp_path / "out" / "forget_set.json")
     assert {each["name"] for each in result.provenance["auto"]["tried"]} >= {"lotus", "finetune"}
