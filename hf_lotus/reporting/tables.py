@@ -140,6 +140,11 @@ def _marks(results: Sequence[UnlearningResult], metric: Metric) -> dict[str, str
     return {name: {ranks[0]: "best", ranks[1]: "second"}.get(distance, "") for name, distance in distances.items()}
 
 
+def _seed(result: UnlearningResult) -> str:
+    own, training = result.provenance.get("seed"), result.provenance.get("training_seed")
+    return str(own) if training is None else f"{own} with training {training}"
+
+
 def explanation(results: Sequence[UnlearningResult]) -> list[str]:
     """What to know of the table, in Markdown, a line each."""
     lines = [
@@ -149,7 +154,7 @@ def explanation(results: Sequence[UnlearningResult]) -> list[str]:
         splits = {str(result.provenance.get("split_digest")) for result in results}
         shared = "all with the same forget set" if len(splits) == 1 else "some with the same forget set"
         whose = "each with its own forget set" if len(splits) == len(results) else shared
-        seeds = ", ".join(str(result.provenance.get("seed")) for result in results)
+        seeds = ", ".join(_seed(result) for result in results)
         lines.append(f"Mean ± standard deviation over {len(results)} runs (seeds {seeds}), {whose}.")
     lines += [f"- {note}" for note in dict.fromkeys(note for result in results for note in result.notes)]
     return lines

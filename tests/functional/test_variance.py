@@ -26,6 +26,18 @@ def test_known_components_are_found_on_average():
     assert math.sqrt(np.mean([left**2 for _, left in found])) == pytest.approx(rest, rel=0.02)
 
 
+def test_what_two_factors_do_together_is_neither_ones_however_often_it_is_measured():
+    """Training and unlearning interact, and evaluation adds nothing: its levels are no further evidence."""
+    found = []
+    for seed in range(600):
+        pair = drawn((5, 4), (2.0, 0.0), 1.5, seed)
+        found.append(crossed_deviations(np.repeat(pair[..., None], 3, axis=2)))
+    training, unlearning, evaluation = np.mean([np.square(factors) for factors, _ in found], axis=0)
+    assert math.sqrt(training) == pytest.approx(2.0, rel=0.05) and evaluation == pytest.approx(0, abs=1e-12)
+    assert unlearning < 0.3  # unbiased but for the clipping at nought
+    assert math.sqrt(np.mean([left**2 for _, left in found])) == pytest.approx(1.5, rel=0.03)
+
+
 def test_a_factor_that_does_nothing_gets_nothing_however_much_the_others_do():
     """A nested analysis would take what the levels share for noise within; here they are met by all."""
     found = [crossed_deviations(drawn((4, 8), (0.0, 5.0), 0.1, seed))[0] for seed in range(50)]
