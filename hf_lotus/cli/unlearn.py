@@ -68,6 +68,8 @@ def run(argv: list[str]) -> int:
     resume = arguments.resume_from_checkpoint
     trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)
     given = relearning_of_rows(trainer) if measuring.measure_relearning else {}
+    if measuring.measure_relearning and not given and trainer.is_world_process_zero():
+        print("The relearning excess is left out: there is no unseen data of the forgotten classes.")
     result = trainer.compare(
         given=given,
         model=model_arguments.model_name_or_path,
