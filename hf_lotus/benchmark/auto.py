@@ -110,13 +110,18 @@ class Search:
             name, contender = self._run_of(candidate, rounds)
             contenders[name] = contender
             rows.add(name, contender)
-            value = retrain_free_score(rows.measured[name])
+            # A run that stops before its first step is the original, which may look good.
+            value = None if name in rows.unchanged else retrain_free_score(rows.measured[name])
             say(f"{candidate.name}, {rounds} of {len(candidate.visits)} rounds: {number(value, 4)}")
             return value
 
         tried = self.plan.run(score)
         best = best_try(tried)
-        assert best is not None  # as all that a score takes is there
+        if best is None:
+            raise ValueError(
+                f"None of the {len(tried)} runs changed a weight: each method stopped before its first step, and the "
+                "model would be the original. Name a method that does not stop, such as margin_matching, or give more."
+            )
         table = [vars(each) for each in tried]
         auto = {"budget": self.plan.budget, "rule": RULE, "tried": table, "left_out": list(self.plan.left_out)}
         auto["visited"] = self.plan.visited(tried)

@@ -48,6 +48,7 @@ class Rows:
         measured: row → its metrics.
         details: row → what a report shows of it.
         evaluations: evaluation seed → row → metrics.
+        unchanged: rows whose method changed no weight: they are the original, and are not taken for the best.
     """
 
     def __init__(self, comparison: Comparison, about: Mapping[str, object]):
@@ -56,8 +57,10 @@ class Rows:
         self.details: dict[str, dict[str, Any]] = {}
         self.evaluations: dict[str, dict[str, dict[str, float]]] = {str(s): {} for s in comparison.evaluation_seeds}
         self.keys: dict[str, str] = {}
+        self.unchanged: set[str] = set()
         self.evaluator: Evaluator | None = None
         self._excesses: dict[str, dict[str, float]] | None = None
+        self._original = weights_digest(comparison.model)
         relearning = comparison.relearning
         # Every row's excess is of the same round, whatever the method's own batch size.
         how = None if relearning is None else relearning.identity(comparison.model)
@@ -93,14 +96,17 @@ class Rows:
             excess = self._excess(trainer.run.student)
             measured = self._by_seed(name, predictions, excess, trainer.unlearning_seconds)
             details = row_details(self.ready.yardstick, predictions, trainer.state.log_history, comparison.rf_jsd_on)
-            kept = {"measured": measured[0].to_dict(), "details": details}
+            is_same = weights_digest(trainer.run.student) == self._original
+            kept = {"measured": measured[0].to_dict(), "details": details, "unchanged": is_same}
             if comparison.evaluation_seeds:
                 kept["evaluations"] = [row.metrics() for row in measured]
-            if self.comparison.best is not None and (anew or self._is_best(measured[0])):
+            if self.comparison.best is not None and not is_same and (anew or self._is_best(measured[0])):
                 self._take(self.comparison.best, trainer, measured[0], predictions)
             keep_row(path, key, kept)
         self.measured[name] = ModelResult(**{**kept["measured"], "name": name})
         self.details[name] = kept["details"]
+        if kept["unchanged"]:
+            self.unchanged.add(name)
         for seed, metrics in zip(comparison.evaluation_seeds, kept.get("evaluations", ()), strict=False):
             self.evaluations[str(seed)][name] = metrics
         trainer.accelerator.free_memory()
@@ -131,7 +137,11 @@ class Rows:
     # ---- the best ----
 
     def _is_best(self, row: ModelResult) -> bool:
-        return best_model([*self.measured.values(), row]) is row
+        return best_model([*self._changed, row]) is row
+
+    @property
+    def _changed(self) -> list[ModelResult]:
+        return [row for name, row in self.measured.items() if name not in self.unchanged]
 
     def _take(
         self,
@@ -148,7 +158,9 @@ class Rows:
     def choose(
         self, contenders: Mapping[str, Contender], notes: Sequence[str] | None = None, **about: object
     ) -> dict[str, Any] | None:
-        """The best row, whose model is kept; as provenance. None where no row can be chosen without retraining.
+        """The best row, whose model is kept; as provenance.
+
+        None where no row can be chosen without retraining, or none has changed a weight.
 
         Args:
             contenders: row → method, of all rows.
@@ -156,14 +168,14 @@ class Rows:
                 by which rule and with which scores, if None.
             **about: the same for programs, as further provenance of its results.
         """
-        best, chosen = self.comparison.best, best_model(list(self.measured.values()))
+        best, chosen = self.comparison.best, best_model(self._changed)
         assert best is not None
         if chosen is None:
             return None
         if not best.holds(chosen.name, self.keys[chosen.name]):
             # What is there is of another row, or was not written to its end: the same steps give the same model.
             self.add(chosen.name, contenders[chosen.name], anew=True)
-        scores = {name: retrain_free_score(row) for name, row in self.measured.items()}
+        scores = {row.name: retrain_free_score(row) for row in self._changed}
         told = {"row": chosen.name, "rule": rule_of(chosen), "scores": scores, "folder": str(best.folder)}
         if PartialState().is_main_process:
             shown = {key: told[key] for key in ("row", "rule", "scores")}
@@ -211,7 +223,8 @@ class Rows:
         if self.evaluations:
             run |= {"evaluation_seed": self.comparison.evaluation_seeds[0], "evaluations": self.evaluations}
         models = (original, *self.measured.values(), *retrained)
-        return UnlearningResult(models, yardstick.controls, yardstick.notes, run)
+        notes = [f"{name} changed no weight: its model is the original." for name in sorted(self.unchanged)]
+        return UnlearningResult(models, yardstick.controls, (*yardstick.notes, *notes), run)
 
 
 def choice_note(told: Mapping[str, Any]) -> str:

@@ -116,4 +116,6 @@ def _taken_home(result: UnlearningResult, asked: bool) -> str:
     best = result.provenance.get("best")
     if best is not None:
         return f"The best row is {best['row']} ({best['rule']}). Its model, ready for hf-lotus push: {best['folder']}"
-    return "No row can be chosen without a retrained model, so none of the models is kept." if asked else ""
+    return (
+        "No row that changed a weight can be chosen without a retrained model, so no model is kept." if asked else ""
+    )

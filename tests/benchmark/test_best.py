@@ -227,6 +227,15 @@ class TestTheBest:
         with pytest.raises(ValueError, match="'best' is the folder"):
             compare({"best": Contender(Finetune())}, keep_best=True)
 
+    def test_a_model_that_is_the_original_is_not_taken_home(self, compare, tmp_path):
+        # The untrained model is no better on the forget set than elsewhere, so LoTUS stops before its first step.
+        still = {"still": Contender(LoTUS())}
+        result = compare({**still, **CONTENDERS}, keep_best=True)
+        assert result["still"].retrain_free_gap == result["original"].retrain_free_gap
+        assert set(result.provenance["best"]["scores"]) == set(CONTENDERS)
+        assert "still changed no weight: its model is the original." in result.notes
+        assert "best" not in compare(still, folder="alone", keep_best=True).provenance
+
     def test_each_method_may_end_with_its_best_round(self, compare, make, tmp_path):
         rounds = {"num_train_epochs": 4, "learning_rate": 0.05, "early_stopping_patience": 1}
         moving = {"moving": Contender(LoTUS(stop_margin=2.0)), **RETRAIN}
