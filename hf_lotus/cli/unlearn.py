@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 
 from hf_lotus.cli.launch import launch, launch_help, split_launch
@@ -13,6 +14,7 @@ from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.publisher import UNCHANGED
 from hf_lotus.trainer.relearning import relearning_of_rows
 from hf_lotus.trainer.trainer import UnlearningTrainer
 
@@ -31,7 +33,10 @@ class MeasuringArguments:
 
 
 def run(argv: list[str]) -> int:
-    """Parse, unlearn, measure, save; return the exit status. With flags of `accelerate launch`, on many devices."""
+    """Parse, unlearn, measure, save; return the exit status. With flags of `accelerate launch`, on many devices.
+
+    The status is 3 where the method changed no weight; the card and the record say so, and nothing is pushed.
+    """
     launching, argv = split_launch(argv)
     if launching:
         return launch("unlearn", launching, argv)
@@ -79,7 +84,8 @@ def run(argv: list[str]) -> int:
     first = trainer.is_world_process_zero()
     if first:
         print(f"{data.duplicates}\n\n{result.to_markdown()}\n")
-    if arguments.push_to_hub:
+    unchanged = trainer.publisher.unchanged
+    if arguments.push_to_hub and not unchanged:
         trainer.push_to_hub()
     else:
         trainer.create_model_card()
@@ -89,5 +95,7 @@ def run(argv: list[str]) -> int:
             "The salt, which proves what was forgotten; keep it, and to yourself: "
             f"{recorded.salt_file or salt_path(arguments.output_dir)}"
         )
+        if unchanged:
+            print(UNCHANGED, file=sys.stderr)
     trainer.end()
-    return 0
+    return 3 if unchanged else 0

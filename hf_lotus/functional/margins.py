@@ -162,22 +162,6 @@ def closed_loop_shifts(shifts: np.ndarray, goals: np.ndarray, reached: np.ndarra
     return shifts + gain * np.clip(goals - reached, -LARGEST_STEP, LARGEST_STEP)
 
 
-def prior_shifted(logits: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """What a model trained on other shares of the classes would say, if that were all that changed.
-
-    ``z_k + log(after_k / before_k)``: Bayes' rule with the likelihoods left as they are. A class that there is no
-    more of gets −∞, one that there never was keeps its logit.
-
-    Args:
-        logits: shape (samples, classes).
-        before: training samples of each class, shape (classes,).
-        after: those that are left.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        moved = np.where(before > 0, np.log(after / before), 0.0)
-    return logits + moved
-
-
 def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature that calibrates: the T that makes ``−log softmax(logits / T)`` of the labels least on average.
 

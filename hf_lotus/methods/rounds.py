@@ -47,8 +47,8 @@ class Pass:
             training batch size if None.
         separate_forward: of a paired pass, the student sees each side in a forward pass of its own, so that BatchNorm
             does not mix their statistics. A side of a single sample, which BatchNorm refuses, joins the other one.
-        forget_share: each batch has this share of forget samples, whatever the sizes of the sides; both start over
-            when they run out.
+        forget_share: each batch has this share of forget samples, or all of them where they are fewer; both sides
+            start over when they run out.
         samples: of such a balanced pass, after how many samples it ends.
         needs_teacher: whether the pass needs the teacher's logits, where the method does.
         augmentation: how its training images are augmented; None for the run's own way.

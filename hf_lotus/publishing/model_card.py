@@ -65,6 +65,7 @@ def write_model_card(
         assert result is not None
         facts = _from_result(result)
     unfinished = record is not None and record.status == IN_PROGRESS
+    unchanged = record is not None and record.unchanged and not unfinished
     card = ModelCard.from_template(
         _header(folder, facts, result[name] if result is not None else None, name, unfinished, metadata),
         template_str=resources.files("hf_lotus.publishing")
@@ -74,6 +75,7 @@ def write_model_card(
         method=plain(name),
         kind=plain((facts.task or "model").replace("-classification", " classifier")),
         unfinished=unfinished,
+        unchanged=unchanged,
         base_model=_link(facts.base, ""),
         dataset=_link(facts.dataset, "datasets/"),
         selector=plain(_selection(facts.selector) or "not recorded"),

@@ -41,6 +41,8 @@ RECORD = "forget_set.json"
 FORMAT, FORMAT_VERSION = "hf-lotus forget set", 1
 _SCHEMA = "hf_lotus.publishing/forget_set"
 FINISHED, IN_PROGRESS = "finished", "in progress"
+# Entries that records of earlier versions do not have.
+_LATER = ("base_weights", "unchanged")
 _PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "seed", "duplicates")
 # Files that `from_pretrained` takes weights from.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*", "*.h5", "*.msgpack")
@@ -83,6 +85,9 @@ class ForgetSetRecord:
         seconds: wall time of the unlearning.
         results: name of the model, the rows of the table, controls, notes and sizes of the sets; None if unmeasured.
         weights: file name → SHA-256.
+        base_weights: digest of the model's parameters and buffers before unlearning (`weights_digest`); None in
+            records of earlier versions.
+        unchanged: whether they are, bit for bit, the same after it: then nothing was unlearned.
         status: "finished", or "in progress" for weights that are pushed during training.
         requests: ids of the deletion requests that were served, all since the first. They are published.
         previous: `digest` of the record before this one, where the model had been made to forget before.
@@ -106,6 +111,8 @@ class ForgetSetRecord:
     seconds: float | None = None
     results: Mapping[str, Any] | None = None
     weights: Mapping[str, str] = field(default_factory=dict)
+    base_weights: str | None = None
+    unchanged: bool = False
     status: str = FINISHED
     requests: Sequence[str] = ()
     previous: str | None = None
@@ -300,7 +307,9 @@ class ForgetSetRecord:
         return record
 
     def _document(self) -> dict[str, Any]:
-        return {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+        document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+        # Left out where they say nothing, so that the records of earlier versions keep their digests.
+        return {key: value for key, value in document.items() if key not in _LATER or value}
 
 
 def public_selector(selector: Mapping[str, Any]) -> dict[str, Any]:

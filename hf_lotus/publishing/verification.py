@@ -60,6 +60,7 @@ def check_folder(folder: str | Path) -> tuple[ForgetSetRecord | None, list[Check
         Check("the record can be read", True, f"{record.rows} samples, {record.status}"),
         _digests(record),
         _weights(folder, record),
+        _changed(record),
         _results(folder, record),
         _card(folder, record),
     ]
@@ -92,6 +93,14 @@ def _weights(folder: Path, record: ForgetSetRecord) -> Check:
     wrong += [f"{file} is another" for file in sorted(found.keys() & record.weights.keys())
               if found[file] != record.weights[file]]  # fmt: skip
     return Check(name, not wrong, "; ".join(wrong) or ", ".join(sorted(found)))
+
+
+def _changed(record: ForgetSetRecord) -> Check:
+    name = "unlearning changed the weights"
+    if record.unchanged:
+        return Check(name, False, "they are the base model's, bit for bit: nothing was unlearned")
+    known = record.base_weights is not None
+    return Check(name, True if known else None, "" if known else "the record is of a version that does not say")
 
 
 def _results(folder: Path, record: ForgetSetRecord) -> Check:

@@ -195,6 +195,13 @@ class RequestRun:
         """Its requests are served."""
         self._write("done.json", {"finished": when})
 
+    def withdraw(self) -> None:
+        """Undo it before a model was kept: its requests are open again."""
+        if self.work.exists():  # first: what is left of it must not be gone on from by another run of this number
+            shutil.rmtree(self.work)
+        (self.folder / "plan.json").unlink()
+        sync(self.folder)
+
     def mark_pushed(self, repo_id: str, commit: str) -> None:
         """Its model was published."""
         self._write("pushed.json", {"repo_id": repo_id, "commit": commit})

@@ -30,6 +30,7 @@ from hf_lotus.requests.inbox import receive
 from hf_lotus.requests.queue import RequestQueue, RequestRun
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import last_whole_checkpoint
+from hf_lotus.trainer.publisher import UNCHANGED
 from hf_lotus.trainer.trainer import UnlearningTrainer
 
 
@@ -205,11 +206,24 @@ class Service:
         previous = _record_of(latest)
         trainer = self._trainer(original, latest, previous, data)
         self._train(trainer)
+        if trainer.publisher.unchanged:
+            self._withdraw(trainer)
+            return
         self._measure(trainer, original, data)
         if trainer.is_world_process_zero():
             assert self.request_run is not None and trainer.measured is not None
             self.request_run.keep(measure_requests(trainer.evaluator, trainer.measured[1], self._positions(data)))
         trainer.end()
+
+    def _withdraw(self, trainer: UnlearningTrainer) -> None:
+        """Leave the requests open: a model that has not changed has forgotten nothing."""
+        assert self.request_run is not None
+        self.found.refused |= dict.fromkeys(self.request_run.plan["requests"], UNCHANGED)
+        trainer.accelerator.wait_for_everyone()  # until every rank has read the plan
+        trainer.end()
+        if trainer.is_world_process_zero():
+            self.request_run.withdraw()
+        self.request_run = None
 
     def _train(self, trainer: UnlearningTrainer) -> None:
         """Unlearn, from the last whole checkpoint on where the run was broken off."""

@@ -20,7 +20,7 @@ from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.provenance import provenance
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import describe
-from hf_lotus.publishing.digests import Salt
+from hf_lotus.publishing.digests import Salt, weights_digest
 from hf_lotus.publishing.evidence import write_evidence
 from hf_lotus.publishing.hub import PublishError, explain, push
 from hf_lotus.publishing.model_card import write_model_card
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 logger = logging.get_logger(__name__)
 
+UNCHANGED = (
+    "Nothing was unlearned: no step of the method changed a weight, and the model is the original, bit for bit. Take "
+    "another method; margin_matching serves a single sample too."
+)
 # Training arguments that say how the weights came about; the record and the results have them.
 ARGUMENTS = ("optim", "optim_args", "learning_rate", "lr_scheduler_type", "weight_decay", "num_train_epochs")
 # Ends of model classes' names → the Hub's names of their tasks.
@@ -179,6 +183,11 @@ class Publisher(TrainerCallback):
             except PublishError as error:
                 logger.warning(f"{error} The run goes on.")
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether the weights are, bit for bit, those from before unlearning."""
+        return weights_digest(self._trainer.run.student) == self._trainer.checkpoints.identity["model"]
+
     # ---- the record ----
 
     def write_record(self, folder: str | Path, status: str = FINISHED) -> ForgetSetRecord:
@@ -193,6 +202,8 @@ class Publisher(TrainerCallback):
             self.record,
             status=status,
             weights=weight_digests(folder),
+            base_weights=trainer.checkpoints.identity["model"],
+            unchanged=status == FINISHED and self.unchanged,
             method=describe(trainer.method),
             arguments=self.recorded_arguments(),
             seeds=self._seeds(),

@@ -150,6 +150,8 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         stretch = self._stretch(current)
         assert current.forget_share is not None  # as `samples` is given
         wanted = min(max(round(current.forget_share * stretch), 1), max(stretch - 1, 1))
+        # No more than there are: a picture repeated sixteen times would make up a quarter of BatchNorm's statistics.
+        wanted = min(wanted, self.num_forget)
         for _ in range(self._pass_steps(current)):
             first, second = list(islice(forget, wanted)), list(islice(retain, stretch - wanted))
             # Every part has its share of both sides: the fewer of one are dealt from the other end.

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import Checkpoints
 from hf_lotus.trainer.fingerprint import teacher_logits_key
 from hf_lotus.trainer.given import check_given
-from hf_lotus.trainer.publisher import Publisher
+from hf_lotus.trainer.publisher import UNCHANGED, Publisher
 from hf_lotus.trainer.round_control import RoundControl
 from hf_lotus.trainer.round_trainer import RoundTrainer
 from hf_lotus.trainer.run import TrainerRun
@@ -468,6 +469,9 @@ class UnlearningTrainer(RoundTrainer):
             processes=self.args.world_size,
             **run,
         )
+        if self.unlearning_seconds is not None and self.publisher.unchanged:
+            logger.warning(UNCHANGED)
+            result = replace(result, notes=(*result.notes, UNCHANGED))
         self.publisher.measured = result, predictions
         return result
 

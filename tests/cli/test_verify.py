@@ -60,6 +60,17 @@ class TestVerify:
         assert "–       the figures, measured again: needs --dataset_name and --salt_file" in printed
         assert printed.endswith("All that was checked holds.\n")
 
+    def test_a_method_that_changes_nothing_has_a_status_of_its_own_and_fails(self, verify, place, capsys):
+        dampens_nothing = ["--method", "ssd", "--alpha", "1e30"]
+        given = unlearn(place, *dampens_nothing, output="same")
+        at = given.index("--stop_margin")
+        assert main(given[:at] + given[at + 2 :]) == 3
+        told = capsys.readouterr()
+        assert "Nothing was unlearned" in told.err and "margin_matching serves a single sample too" in told.err
+        assert "- Nothing was unlearned" in told.out  # a note below the table, and so on the card and in the results
+        status, printed = verify(folder="same")
+        assert status == 1 and "FAILED  unlearning changed the weights" in printed
+
     def test_everything_again_from_the_data(self, verify, place):
         data = ["--dataset_name", place / "data", "--salt_file", salt(place), "--device", "cpu"]
         status, printed = verify(*data, "--original_model", place / "model")

@@ -37,6 +37,9 @@ class TestTrainer:
 
     def test_not_waiting_for_the_upload(self, hub, parts, processor, tmp_path):
         trainer = build(tmp_path / "out", parts, processor, hub_model_id="me/model")
+        with pytest.raises(ValueError, match="unlearning changed the weights: .* nothing was unlearned"):
+            trainer.push_to_hub()
+        trainer.train()
         assert trainer.push_to_hub(blocking=False).result(timeout=30).oid == repository(hub).commits[-1].sha
 
     def test_pushes_at_saves_are_whole_and_say_that_they_are_not_finished(self, hub, parts, processor, tmp_path):

@@ -254,6 +254,12 @@ class TestCardOfARecord:
         assert "**Unlearning has not ended.**" in card.text and "is to unlearn" in card.text
         assert card.data.tags == ["machine-unlearning", "lotus", "hf-lotus", "unfinished"]
 
+    def test_weights_that_did_not_change_have_unlearned_nothing(self, tmp_path):
+        card, record = write_record(tmp_path, "x", unchanged=True)
+        first = card.split("\n# ")[1].split("\n\n")[1]
+        assert first.startswith("**Nothing was unlearned.**") and "bit for bit" in first
+        assert "has **unlearned**" not in card and f"- To be forgotten: {record.rows} samples" in card
+
     def test_limits_are_told(self, tmp_path):
         text = " ".join(write_record(tmp_path, "lotus")[0].split())
         for told in ("evidence, not proof", "stronger attacks", "still know the samples", "not that it was"):

@@ -109,7 +109,15 @@ class TestFile:
 
     def test_the_schema_knows_every_field(self):
         names = {field.name for field in fields(ForgetSetRecord)} | {"format", "format_version"}
-        assert set(schema()["required"]) == set(schema()["properties"]) == names
+        assert set(schema()["properties"]) == names
+        assert names - set(schema()["required"]) == {"base_weights", "unchanged"}
+
+    def test_what_earlier_versions_did_not_have_is_there_only_where_it_says_something(self, record, tmp_path):
+        """Or their cards, which call a record by its digest, would no longer agree with it."""
+        assert not {"base_weights", "unchanged"} & written(record, tmp_path).keys()
+        more = replace(record, base_weights="a" * 64, unchanged=True)
+        assert {"base_weights", "unchanged"} <= written(more, tmp_path).keys()
+        assert ForgetSetRecord.from_json(tmp_path / RECORD).digest == more.digest != record.digest
 
     def test_the_layout_of_the_file_does_not_matter_to_the_digest(self, record, tmp_path):
         document = written(record, tmp_path)

@@ -112,6 +112,12 @@ class TestVerification:
     def test_a_terminal_is_told_nothing_by_a_name(self):
         assert str(Check("a\x1b[2Jb\r", True, "c\nok      d")) == "ok      a\ufffd[2Jb\ufffd: c\ufffdok      d"
 
+    def test_weights_that_did_not_change_fail(self, whole):
+        record = require_whole(whole)
+        assert record.base_weights is not None and not record.unchanged
+        replace(record, unchanged=True).to_json(whole / RECORD)
+        assert "unlearning changed the weights" in failed(whole)
+
     def test_unfinished_weights_are_told(self, whole):
         record = replace(require_whole(whole), status=IN_PROGRESS)
         assert is_finished(record).holds is False

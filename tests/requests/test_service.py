@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_lotus import LoTUS, UnlearningArguments
+from hf_lotus import SSD, LoTUS, UnlearningArguments
 from hf_lotus.data.loading import DatasetArguments
 from hf_lotus.models.loading import ModelArguments
 from hf_lotus.requests.queue import DeletionRequest, RequestQueue
@@ -14,12 +14,12 @@ def serve_queue(tmp_path, model_and_data, datasets_cache):
     model_and_data(tmp_path)
     queue, told = RequestQueue(tmp_path / "requests"), []
 
-    def call():
+    def call(method=None):
         arguments = UnlearningArguments(
             str(tmp_path / "unused"), num_train_epochs=1, use_cpu=True, disable_tqdm=True, save_strategy="no"
         )
         model, data = ModelArguments(str(tmp_path / "model")), DatasetArguments(str(tmp_path / "data"))
-        return serve(queue, model, data, arguments, LoTUS(stop_margin=2.0), say=told.append)
+        return serve(queue, model, data, arguments, method or LoTUS(stop_margin=2.0), say=told.append)
 
     return queue, told, call
 
@@ -40,6 +40,17 @@ def test_what_was_served_comes_back_and_nothing_is_printed(serve_queue, tmp_path
     assert len(told) == 1 and "| lotus" in told[0]
     printed = capsys.readouterr().out  # `Trainer` prints its logs where there is no bar
     assert "| lotus" not in printed and "unknown" not in printed and not (tmp_path / "unused").exists()
+
+
+def test_requests_that_a_method_changes_nothing_for_stay_open(serve_queue):
+    queue, _, call = serve_queue
+    queue.add(request("known", "u3"))
+    dampens_nothing = SSD(alpha=1e30)
+    served = call(dampens_nothing)
+    assert served.run is None and "Nothing was unlearned" in served.refused["known"]
+    assert [one.id for one in queue.open()] == ["known"] and not queue.runs() and queue.latest() is None
+    served = call()
+    assert served.run.number == 1 and served.run.is_done and not served.refused and not queue.open()
 
 
 def test_with_nothing_open_nothing_is_done(serve_queue):

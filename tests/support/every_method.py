@@ -43,7 +43,7 @@ EVERY_METHOD: dict[str, GradientMethod] = {
     "lotus": LoTUS(stop_margin=2.0),
     # The targets of an untrained model are its own predictions but for the temperature.
     "margin_matching": MarginMatching(temperature=0.1),
-    "margin_matching of the student": MarginMatching(unseen_margins="mean", temperature=0.1, pool_below=5),
+    "margin_matching of the student": MarginMatching(unseen_margins="student", temperature=0.1, pool_below=5),
     "warm_restart": WarmRestart(restart_rounds=1),
     "warm_restart of neggrad_plus": WarmRestart(NegGradPlus(), restart_rounds=1),
     "salun of margin matching": SalUn(MarginMatching(temperature=0.1), saliency=0.2),

@@ -128,12 +128,13 @@ class TestBalance:
         assert sorted(forget[:12]) == sorted(forget[12:24]) == list(range(12)) and forget[:12] != forget[12:24]
         assert len(set(retain)) == 40 <= 50  # none of the 50 twice before all had their turn
 
-    def test_a_single_forget_sample_fills_its_share_and_rounds_differ_in_the_rest(self):
+    def test_a_single_forget_sample_is_once_in_every_batch_and_rounds_differ_in_the_rest(self):
         which = Pass(forget_share=0.25, samples=24)
         ([first], _) = dealt(1, 90, which, 8)
         ([second], _) = dealt(1, 90, which, 8, index=1)
         for batches in (first, second):
-            assert [batch.count(0) for batch in batches] == [2, 2, 2]
+            assert [batch.count(0) for batch in batches] == [1, 1, 1]
+            assert [len(batch) for batch in batches] == [8, 8, 8]
         assert first != second
 
     @pytest.mark.parametrize(("ranks", "accumulation"), [(2, 1), (1, 4), (2, 2)])
