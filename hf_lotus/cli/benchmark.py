@@ -35,6 +35,43 @@ class BenchmarkArguments:
         default=None, metadata={"help": "A trained model to unlearn, in place of one trained here for every seed."}
     )
     retrain_model: str | None = field(default=None, metadata={"help": "A model trained without the forget set."})
+    retrain_models: list[str] | None = field(
+        default=None,
+        metadata={"nargs": "+", "help": "Several such models, of different seeds: gaps are then from their mean."},
+    )
+    retrain_again: int | None = field(
+        default=None,
+        metadata={
+            "help": "How many further models are retrained, with other seeds: what two trainings lie apart is the "
+            "floor of every gap. Each costs as much as the first. Default: 1; 0 with --paper_protocol, "
+            "whose gaps are from one."
+        },
+    )
+    training_seed: list[int] | None = field(
+        default=None,
+        metadata={
+            "nargs": "+",
+            "aliases": ["--training_seeds"],
+            "help": "Seed of the original and the retrained models, in place of each run's own. Several: every one "
+            "with every one of --seeds; what each kind of seed adds to the spread is then told.",
+        },
+    )
+    evaluation_seed: list[int] | None = field(
+        default=None,
+        metadata={
+            "nargs": "+",
+            "aliases": ["--evaluation_seeds"],
+            "help": "Seed of what measuring draws (the null's resamples, the attack's folds, the relearning's order), "
+            "in place of each run's own. Several: each row is measured with each.",
+        },
+    )
+    measure_relearning: bool = field(
+        default=True,
+        metadata={
+            "help": "Measure whether what was forgotten comes back in one round on the retain set (the relearning "
+            "excess). Costs such a round for each row."
+        },
+    )
     paper_protocol: bool = field(
         default=False,
         metadata={
@@ -58,6 +95,14 @@ class BenchmarkArguments:
     per_device_eval_batch_size: int = field(default=256, metadata={"help": "Evaluation batch size."})
     dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that load data."})
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
+
+    def further(self) -> int:
+        """How many models are retrained beside the first."""
+        if self.retrain_again is None:
+            return 0 if self.paper_protocol else 1
+        if self.retrain_again < 0:
+            raise ValueError(f"retrain_again must be 0 or more further models, got {self.retrain_again}.")
+        return self.retrain_again
 
     def reduced(self, recipe: Recipe) -> Recipe:
         """The recipe on the data set and at the size that the flags ask for."""
@@ -107,6 +152,11 @@ def run(argv: Sequence[str]) -> int:
         arguments.paper_protocol,
         arguments.original_model,
         arguments.retrain_model,
+        arguments.retrain_models or (),
+        arguments.further(),
+        arguments.training_seed or (),
+        arguments.evaluation_seed or (),
+        arguments.measure_relearning,
         say=lambda text: print(text, flush=True),
     )
     results = benchmark.run(arguments.seeds or recipe.seeds, contenders)

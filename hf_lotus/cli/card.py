@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hf_lotus.cli.flags import flag_parser
 from hf_lotus.evaluation.metrics import ORIGINAL
-from hf_lotus.evaluation.results import CONTROL_ROWS, UnlearningResult
+from hf_lotus.evaluation.results import UnlearningResult, is_control_row
 from hf_lotus.publishing.model_card import CARD, write_model_card
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord, weight_digests
 from hf_lotus.publishing.verification import RESULTS
@@ -36,7 +36,7 @@ def run(argv: list[str]) -> int:
         result, name = record.result, str((record.results or record.method).get("name", "unlearned"))
     elif (folder / RESULTS).is_file():
         record, result = None, UnlearningResult.from_json(folder / RESULTS)
-        name = next((row.name for row in result.models if row.name not in CONTROL_ROWS), ORIGINAL)
+        name = next((row.name for row in result.models if not is_control_row(row.name)), ORIGINAL)
     else:
         raise ValueError(f"{folder} has neither {RECORD} nor {RESULTS} to write a card from.")
     write_model_card(folder, result, name, record, **vars(arguments))

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_lotus.benchmark.contenders import ALL, choose
-from hf_lotus.benchmark.seeds import compare_methods
+from hf_lotus.benchmark.seeds import Measuring, compare_methods
 from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments
+from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.models.loading import ModelArguments
-from hf_lotus.reporting.tables import summarize
+from hf_lotus.publishing.recording import RecordArguments
+from hf_lotus.reporting.differences import whole_table
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.utils.files import write_whole
 
@@ -31,21 +33,89 @@ class CompareArguments:
         default=None,
         metadata={
             "nargs": "+",
-            "help": "One run a seed, which is also that of its forget split; mean ± deviation.",
+            "help": "One run a seed: that of the unlearning and of its forget split and, unless these have their own, "
+            "of training and evaluation; mean ± deviation.",
+        },
+    )
+    training_seed: list[int] | None = field(
+        default=None,
+        metadata={
+            "nargs": "+",
+            "aliases": ["--training_seeds"],
+            "help": "Seed of the retrained models, in place of --seed. Several: every one with every one of --seeds, "
+            "each at the cost of its retraining; what each kind of seed adds to the spread is then told.",
+        },
+    )
+    evaluation_seeds: list[int] | None = field(
+        default=None,
+        metadata={
+            "nargs": "+",
+            "help": "Several seeds of what measuring draws, in place of --evaluation_seed: each row is measured with "
+            "each. A seed costs a round of relearning a row.",
+        },
+    )
+    retrain_again: int = field(
+        default=1,
+        metadata={
+            "help": "How many further models the row retrain trains, with other seeds: gaps are then from the mean, "
+            "and what two trainings lie apart is the floor of every gap. Each costs as much as the first; 0 for none."
+        },
+    )
+    measure_relearning: bool = field(
+        default=True,
+        metadata={
+            "help": "Measure whether what was forgotten comes back in one round on the retain set (the relearning "
+            "excess). Costs such a round for each row."
+        },
+    )
+    keep_best: bool = field(
+        default=True,
+        metadata={
+            "help": "Keep the model of the best row in the folder `best`, with record and card, ready to be pushed: "
+            "the row with the least retrain-free gap + |relearning excess|. No retrained model takes part."
         },
     )
 
+    def measuring(self) -> Measuring:
+        """What of it the comparison is run by."""
+        return Measuring(
+            self.seeds,
+            self.training_seed or (),
+            self.evaluation_seeds or (),
+            self.retrain_again,
+            self.measure_relearning,
+            self.keep_best,
+        )
+
 
 def run(argv: list[str]) -> int:
-    """Parse, unlearn by every method, measure, print the table; return the exit status."""
-    kinds = [ModelArguments, DataArguments, UnlearningArguments, CompareArguments]
-    model, data, arguments, compared, recipe = parse(argv, kinds, "compare", section="methods")
-    contenders = choose(compared.methods, recipe, model.retrain_model is not None)
+    """Parse, unlearn by every method, measure, print the tables; return the exit status."""
+    kinds = [ModelArguments, DataArguments, RecordArguments, UnlearningArguments, CompareArguments]
+    model, data, recorded, arguments, compared, recipe = parse(argv, kinds, "compare", section="methods")
+    contenders = choose(compared.methods, recipe, bool(model.retrained))
     results = compare_methods(
-        model, data, arguments, contenders, compared.seeds, say=lambda text: print(text, flush=True)
+        model,
+        data,
+        arguments,
+        contenders,
+        say=lambda text: print(text, flush=True),
+        measuring=compared.measuring(),
+        recorded=recorded,
     )
     if arguments.process_index == 0:
-        table, folder = summarize(results), Path(arguments.output_dir)
+        table, folder = whole_table(results), Path(arguments.output_dir)
         write_whole(folder / "comparison.md", table + "\n")
         print(f"\n{table}\n\nThe table is in {folder / 'comparison.md'}, the figures in results.json beside it.")
+        for result in results:
+            print(_taken_home(result, compared.keep_best))
     return 0
+
+
+def _taken_home(result: UnlearningResult, asked: bool) -> str:
+    """Where the best row's model is, in a line; "" where none was asked for."""
+    best = result.provenance.get("best")
+    if best is not None:
+        return f"The best row is {best['row']} ({best['rule']}). Its model, ready for hf-lotus push: {best['folder']}"
+    return (
+        "No row that changed a weight can be chosen without a retrained model, so no model is kept." if asked else ""
+    )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
+from torch.utils.data import Dataset
 
 from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.original import logits_on
-from hf_lotus.evaluation.results import CONTROL_ROWS
+from hf_lotus.evaluation.results import ORIGINAL, is_control_row, retrained_row
 from hf_lotus.models.checks import check_same_classes, require_single_label
-from hf_lotus.models.loading import load_model, load_processor, on_device
+from hf_lotus.models.loading import all_retrained, load_model, load_processor, on_device
 from hf_lotus.publishing.evidence import write_evidence
+from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.relearning import RELEARNING, Relearning
 
 
 @dataclass
@@ -24,17 +29,28 @@ class EvaluateArguments:
     model_name_or_path: str = field(metadata={"help": "The unlearned model: a Hub id or a local folder."})
     original_model: str = field(metadata={"help": "The model before unlearning."})
     retrain_model: str | None = field(default=None, metadata={"help": "A model trained without the forget set."})
+    retrain_models: list[str] | None = field(
+        default=None,
+        metadata={"nargs": "+", "help": "Several such models, of different seeds: gaps are then from their mean."},
+    )
     output_dir: str = field(default="evaluation", metadata={"help": "Folder for results.json, the figure, the card."})
     name: str = field(default="unlearned", metadata={"help": "What to call the unlearned model in the table."})
     batch_size: int = field(default=256, metadata={"help": "Samples per forward pass."})
     device: str | None = field(default=None, metadata={"help": "Device. Default: a GPU if there is one."})
-    seed: int = field(default=42, metadata={"help": "Seed of the null's resampling."})
+    seed: int = field(default=42, metadata={"help": "Seed of the null's resampling and of the relearning's order."})
+    measure_relearning: bool = field(
+        default=False,
+        metadata={
+            "help": "Measure whether what was forgotten comes back in one round on the retain set (the relearning "
+            "excess), of every model in the table. Costs such a round for each."
+        },
+    )
 
 
 def run(argv: list[str]) -> int:
     """Parse, measure, write; return the exit status."""
     arguments, data_arguments = parse(argv, [EvaluateArguments, DataArguments], "evaluate")
-    if arguments.name in CONTROL_ROWS:
+    if is_control_row(arguments.name):
         raise ValueError(
             f"--name {arguments.name} is the name of another row; call the unlearned model something else."
         )
@@ -42,10 +58,11 @@ def run(argv: list[str]) -> int:
     original, unlearned = (
         on_device(load_model(m), device) for m in (arguments.original_model, arguments.model_name_or_path)
     )
-    retrain = on_device(load_model(arguments.retrain_model), device) if arguments.retrain_model else None
-    for other, what in ((unlearned, "unlearned model"), (retrain, "retrained model")):
-        if other is not None:
-            check_same_classes(original, other, what)
+    given_retrained = all_retrained(arguments.retrain_model, arguments.retrain_models)
+    retrained = [on_device(load_model(name), device) for name in given_retrained]
+    check_same_classes(original, unlearned, "unlearned model")
+    for model in retrained:
+        check_same_classes(original, model, "retrained model")
     require_single_label(original)
     processor = load_processor(arguments.original_model)
     known = logits_on(original, processor, device, data_arguments.image_column)
@@ -60,14 +77,20 @@ def run(argv: list[str]) -> int:
     evaluator = Evaluator(
         splits,
         original,
-        retrain,
+        further_retrained=retrained,
         class_wise=class_wise,
         seed=arguments.seed,
         batch_size=arguments.batch_size,
     )
     predictions = evaluator.predict_all(unlearned, arguments.name)
+    given = {}
+    if arguments.measure_relearning:
+        models: dict[str, nn.Module] = {ORIGINAL: original, arguments.name: unlearned}
+        models |= {retrained_row(number): model for number, model in enumerate(retrained)}
+        given = _relearning(models, splits, class_wise, arguments, device)
     result = evaluator.compare(
         {arguments.name: (predictions, None)},
+        given=given,
         model=arguments.original_model,
         unlearned_model=arguments.model_name_or_path,
         dataset=data_arguments.dataset_name,
@@ -78,3 +101,21 @@ def run(argv: list[str]) -> int:
         print(data.duplicates)
     print(f"\n{result.to_markdown()}\n\nresults.json, entropy.png and a card are in {arguments.output_dir}.")
     return 0
+
+
+def _relearning(
+    models: Mapping[str, nn.Module],
+    splits: Mapping[str, Dataset | None],
+    class_wise: bool,
+    given: EvaluateArguments,
+    device: str,
+) -> dict[str, dict[str, float]]:
+    """Row → the relearning excess of its model; nothing where it cannot be measured."""
+    args = UnlearningArguments(
+        given.output_dir, seed=given.seed, per_device_eval_batch_size=given.batch_size, use_cpu=device == "cpu"
+    )
+    relearning = Relearning(args, splits, class_wise)
+    if not relearning.is_possible:
+        print("The relearning excess is left out: there is no unseen data of the forgotten classes.")
+        return {}
+    return {name: {RELEARNING: relearning.excess(model)} for name, model in models.items()}

@@ -72,6 +72,15 @@ def parse(
     return (*parsed, found) if section else tuple(parsed)
 
 
+def asked_method(argv: list[str]) -> str | None:
+    """The method that a command line names by `--method` or in its `--config` file; None where neither does."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("config", "method"):
+        early.add_argument(f"--{flag}")
+    known, _ = early.parse_known_args(argv)
+    return known.method or (_read_config(known.config).get("method") if known.config else None)
+
+
 def _read_config(path: str) -> dict:
     try:
         settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 
 from hf_lotus.cli.launch import launch, launch_help, split_launch
-from hf_lotus.cli.parsing import parse
+from hf_lotus.cli.parsing import asked_method, parse
+from hf_lotus.cli.unlearn_auto import AUTO, AUTO_HELP, choose_and_unlearn
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.original import logits_on
 from hf_lotus.models.loading import ModelArguments, load_model, load_processor
@@ -14,8 +16,22 @@ from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.publisher import UNCHANGED
+from hf_lotus.trainer.relearning import relearning_of_rows
 from hf_lotus.trainer.same_choice import require_same_choice
 from hf_lotus.trainer.trainer import UnlearningTrainer
+
+
+@dataclass
+class MeasuringArguments:
+    """What to measure besides."""
+
+    measure_relearning: bool = field(
+        default=False,
+        metadata={
+            "help": "Measure whether what was forgotten comes back in one round on the retain set (the relearning "
+            "excess), of the unlearned, the original and the retrained model. Costs such a round for each."
+        },
+    )
 
 
 def run(argv: list[str]) -> int:
@@ -26,12 +42,14 @@ def run(argv: list[str]) -> int:
     launching, argv = split_launch(argv)
     if launching:
         return launch("unlearn", launching, argv)
-    kinds = [ModelArguments, DataArguments, RecordArguments, UnlearningArguments]
-    parsed = parse(argv, kinds, "unlearn", method="lotus", epilog=launch_help())
-    model_arguments, data_arguments, recorded, arguments, method = parsed
+    if asked_method(argv) == AUTO:
+        return choose_and_unlearn(argv)
+    kinds = [ModelArguments, DataArguments, RecordArguments, MeasuringArguments, UnlearningArguments]
+    parsed = parse(argv, kinds, "unlearn", method="lotus", epilog=f"{AUTO_HELP} {launch_help()}")
+    model_arguments, data_arguments, recorded, measuring, arguments, method = parsed
     source = model_arguments.model_name_or_path, model_arguments.model_revision
     model, processor = load_model(*source), load_processor(*source)
-    retrain = model_arguments.retrain_model
+    retrained = [load_model(name) for name in model_arguments.retrained]
     num_labels = model.config.num_labels
     known = logits_on(model, processor, arguments.device, data_arguments.image_column)
     with arguments.main_process_first(desc="loading the data set"):
@@ -50,7 +68,7 @@ def run(argv: list[str]) -> int:
         retain_dataset=data.split.retain,
         unseen_dataset=data.unseen,
         eval_dataset=data.test,
-        retrain_model=retrain and load_model(retrain),
+        retrain_models=retrained,
         processing_class=processor,
         image_column=data_arguments.image_column,
         label_column=data_arguments.label_column,
@@ -58,8 +76,14 @@ def run(argv: list[str]) -> int:
     )
     resume = arguments.resume_from_checkpoint
     trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)
+    given = relearning_of_rows(trainer) if measuring.measure_relearning else {}
+    if measuring.measure_relearning and not given and trainer.is_world_process_zero():
+        print("The relearning excess is left out: there is no unseen data of the forgotten classes.")
     result = trainer.compare(
-        model=model_arguments.model_name_or_path, dataset=data_arguments.dataset_name, **data.provenance()
+        given=given,
+        model=model_arguments.model_name_or_path,
+        dataset=data_arguments.dataset_name,
+        **data.provenance(),
     )
     first = trainer.is_world_process_zero()
     if first:

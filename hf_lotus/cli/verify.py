@@ -13,6 +13,8 @@ from transformers import AutoConfig
 
 from hf_lotus.cli.flags import flag_parser
 from hf_lotus.data.loading import DatasetArguments
+from hf_lotus.evaluation.results import retrained_row
+from hf_lotus.models.loading import all_retrained
 from hf_lotus.publishing.digests import Salt, sample_contents
 from hf_lotus.publishing.hub import fetch
 from hf_lotus.publishing.record import ForgetSetRecord
@@ -48,6 +50,9 @@ class VerifyArguments:
     )
     retrain_model: str | None = field(
         default=None, metadata={"help": "The model trained without the forget set, if the table has one."}
+    )
+    retrain_models: list[str] | None = field(
+        default=None, metadata={"nargs": "+", "help": "All such models in their order, if the table has several."}
     )
     tolerance: float = field(
         default=1e-3,
@@ -120,7 +125,9 @@ def _with_record(
         # Only what the user names is downloaded; of the base model the commit that the record names.
         base = record.base_model
         revision = base["revision"] if arguments.original_model == base["id"] else None
-        models = {"original": (arguments.original_model, revision), "retrain": (arguments.retrain_model, None)}
+        models: dict[str, tuple[str | None, str | None]] = {"original": (arguments.original_model, revision)}
+        for number, name in enumerate(all_retrained(arguments.retrain_model, arguments.retrain_models)):
+            models[retrained_row(number)] = name, None
         yield from measure_again(
             folder,
             record,

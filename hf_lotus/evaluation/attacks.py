@@ -39,12 +39,18 @@ class Attack:
         description: what it looks at, in half a sentence: "the entropy of the prediction".
         run: split → predictions, to what the attack says; "forget" and "retain" are there, "unseen" and "test" may be.
         needs_retain_logits: whether it reads the retain set's logits, which are kept only if something does.
+        is_seeded: whether `run` takes a seed too, by which it divides samples into folds; None for its own way.
     """
 
     name: str
     description: str
-    run: Callable[[Mapping[str, Predictions]], MemberRates]
+    run: Callable[..., MemberRates]
     needs_retain_logits: bool = False
+    is_seeded: bool = False
+
+    def rates(self, predictions: Mapping[str, Predictions], seed: int | None = None) -> MemberRates:
+        """What it says of a model, with the folds of a seed where it has any."""
+        return self.run(predictions, seed) if self.is_seeded else self.run(predictions)
 
 
 def entropy_attack(predictions: Mapping[str, Predictions]) -> LogisticRegression | None:
@@ -53,8 +59,13 @@ def entropy_attack(predictions: Mapping[str, Predictions]) -> LogisticRegression
     return fit_attack(predictions["retain"].entropy, non_members) if len(non_members) else None
 
 
-def entropy_member_rates(predictions: Mapping[str, Predictions]) -> MemberRates:
-    """What the entropy attack says: members are as sure as the retain set, non-members as unseen and test data."""
+def entropy_member_rates(predictions: Mapping[str, Predictions], seed: int | None = None) -> MemberRates:
+    """What the entropy attack says: members are as sure as the retain set, non-members as unseen and test data.
+
+    Args:
+        predictions: split → predictions.
+        seed: of the folds on the unseen set, which it needs without a test set; every second sample if None.
+    """
     attack = entropy_attack(predictions)
     forget = None if attack is None else member_rate(attack, predictions["forget"].entropy)
     others, unseen = _entropies(predictions, "test"), _entropies(predictions, "unseen")
@@ -63,7 +74,7 @@ def entropy_member_rates(predictions: Mapping[str, Predictions]) -> MemberRates:
     labels, like = predictions["unseen"].labels, predictions["forget"].labels
     if not np.isin(labels, like).any():
         return MemberRates(forget, None)
-    calls = held_out_calls(predictions["retain"].entropy, others, unseen)
+    calls = held_out_calls(predictions["retain"].entropy, others, unseen, seed)
     return MemberRates(forget, weighted_by_class(calls, labels, like))
 
 
@@ -71,4 +82,4 @@ def _entropies(predictions: Mapping[str, Predictions], *splits: str) -> np.ndarr
     return np.concatenate([np.empty(0), *(predictions[split].entropy for split in splits if split in predictions)])
 
 
-ENTROPY = Attack("entropy", "the entropy of the prediction", entropy_member_rates)
+ENTROPY = Attack("entropy", "the entropy of the prediction", entropy_member_rates, is_seeded=True)

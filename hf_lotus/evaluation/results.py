@@ -13,10 +13,27 @@ from hf_lotus.utils.documents import read_document, write_document
 from hf_lotus.utils.text import markdown_table, nearest, number, plain
 
 FORMAT_VERSION = 1
-# Rows of every table that no method may be named after.
+# Rows of every table that no method may be named after; further retrained models' rows are named after the second.
 CONTROL_ROWS = (ORIGINAL, RETRAIN)
+RETRAIN_AGAIN = "retrain again"
 # Measured of every model.
 _ALWAYS = ("forget_accuracy", "retain_accuracy")
+
+
+def retrained_row(number: int) -> str:
+    """The row of a retrained model, by its number from 0: "retrain", "retrain again", "retrain again 2", …."""
+    return RETRAIN if number == 0 else RETRAIN_AGAIN if number == 1 else f"{RETRAIN_AGAIN} {number}"
+
+
+def is_retrained_row(name: str) -> bool:
+    """Whether a row is that of a retrained model."""
+    again = name.removeprefix(RETRAIN_AGAIN)
+    return name == RETRAIN or (again != name and (not again or again.strip().isdecimal()))
+
+
+def is_control_row(name: str) -> bool:
+    """Whether a row is not a method's: that of the original, or of a retrained model."""
+    return name == ORIGINAL or is_retrained_row(name)
 
 
 @dataclass(frozen=True, init=False)
@@ -96,7 +113,12 @@ class Controls:
         rf_jsd_null_mean: mean of RF-JSD over resamples of unseen data against itself.
         rf_jsd_null_std: its standard deviation.
         jsd_floor: mean JSD between original and retrained model on the test set, which neither has seen: two
-            trainings differ by that much anyway. Needs a retrained model.
+            trainings differ by that much anyway. Needs a retrained model; the mean over several.
+        avg_gap_floor: Avg Gap that one more retrained model would be expected to have. Needs several.
+        mia_member_rate_std: standard deviation of the retrained models' member rates. Needs several.
+        forget_accuracy_std: the same of their forget accuracies.
+        retain_accuracy_std: the same of their retain accuracies.
+        test_accuracy_std: the same of their test accuracies.
     """
 
     unseen_accuracy: float | None = None
@@ -104,6 +126,11 @@ class Controls:
     rf_jsd_null_mean: float | None = None
     rf_jsd_null_std: float | None = None
     jsd_floor: float | None = None
+    avg_gap_floor: float | None = None
+    mia_member_rate_std: float | None = None
+    forget_accuracy_std: float | None = None
+    retain_accuracy_std: float | None = None
+    test_accuracy_std: float | None = None
 
 
 REFERENCE_ROW = "reference: unseen data"
@@ -114,7 +141,7 @@ class UnlearningResult:
     """The models that were compared, the controls that calibrate them, and where the figures come from.
 
     Attributes:
-        models: one entry a model; the original first, the retrained model last where there is one.
+        models: one entry a model; the original first, the retrained models last where there are any.
         controls: the references for the forget set's figures.
         notes: what a reader must know: what was left out, which premise does not hold.
         provenance: versions, hardware, seed, split digest, command, and whatever the run adds; JSON values only.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from hf_lotus.evaluation.attacks import ENTROPY, Attack, MemberRates
-from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RANDOM, RETRAIN, Metric, offered_by
+from hf_lotus.evaluation.metrics import COMPARED, METRICS, ORIGINAL, RANDOM, RETRAIN, Metric, offered_by
 from hf_lotus.evaluation.predictions import Predictions
-from hf_lotus.evaluation.results import Controls, ModelResult
+from hf_lotus.evaluation.results import Controls, ModelResult, retrained_row
 from hf_lotus.functional.divergences import Null, RunningClassMeans, jensen_shannon, rf_jsd_null
 from hf_lotus.functional.weighting import same_shares
 
@@ -23,6 +24,8 @@ class Yardstick:
     Attributes:
         original: predictions of the model before unlearning.
         retrained: predictions of a model trained without the forget set, or None.
+        fold_seed: seed of the attacks' folds; None for the same ones always.
+        further: predictions of further such models, of other seeds. Gaps are then from the mean of all of them.
         class_wise: whether whole classes are forgotten, so that no unseen data stands for the forget set.
         seed: seed of the null's resampling.
         ignorant: predictions of a randomly initialised model on the forget set, or None.
@@ -33,6 +36,8 @@ class Yardstick:
     class_wise: bool = False
     seed: int = 0
     ignorant: Predictions | None = None
+    further: Sequence[Mapping[str, Predictions]] = ()
+    fold_seed: int | None = None
 
     @cached_property
     def rf_jsd_null(self) -> Null | None:
@@ -54,26 +59,76 @@ class Yardstick:
         unseen = self.original["unseen"]
         return RunningClassMeans.of(unseen.probabilities, unseen.labels)
 
+    @property
+    def all_retrained(self) -> tuple[Mapping[str, Predictions], ...]:
+        """Predictions of every retrained model."""
+        return () if self.retrained is None else (self.retrained, *self.further)
+
     @cached_property
-    def gold_standard(self) -> Measurement:
-        """The retrained model's metrics, from which every gap is measured."""
-        assert self.retrained is not None
-        return Measurement(self, self.retrained)
+    def gold_standards(self) -> tuple[Measurement, ...]:
+        """The retrained models' metrics, from whose mean every gap is measured."""
+        return tuple(Measurement(self, predictions, number=k) for k, predictions in enumerate(self.all_retrained))
+
+    def reseeded(self, seed: int) -> Yardstick:
+        """The same with another seed of the null's resamples and of the attacks' folds."""
+        return replace(self, seed=seed, fold_seed=seed)
+
+    def measure_retrained(
+        self,
+        seconds: Sequence[float | None] = (),
+        given: Mapping[str, Mapping[str, float | None]] | None = None,
+    ) -> list[ModelResult]:
+        """The rows of the retrained models, each measured from the mean of the OTHERS: what the noise of training is.
+
+        A single one is measured from itself.
+
+        Args:
+            seconds: what each took, where it is known.
+            given: row → values, as in `measure`.
+        """
+        rows = []
+        for number, predictions in enumerate(self.all_retrained):
+            name = retrained_row(number)
+            took = seconds[number] if number < len(seconds) else None
+            values = {**((given or {}).get(name) or {}), "seconds": took}
+            model = Measurement(self, predictions, values, number)
+            rows.append(ModelResult(name, values={metric: model[metric] for metric in METRICS}))
+        return rows
 
     @cached_property
     def controls(self) -> Controls:
         """The references for the forget set's figures, measured on the original model."""
         null, floor = self.rf_jsd_null, None
         if self.retrained is not None and "test" in self.original:
-            pair = self.original["test"].probabilities, self.retrained["test"].probabilities
-            floor = float(jensen_shannon(*pair).mean())
+            own, golds = self.original["test"].probabilities, self.all_retrained
+            floor = float(np.mean([jensen_shannon(own, gold["test"].probabilities).mean() for gold in golds]))
         return Controls(
+            **self._spread_of_retrained,
             unseen_accuracy=self.unseen_accuracy,
-            unseen_member_rate=None if self.class_wise else ENTROPY.run(self.original).unseen,
+            unseen_member_rate=None if self.class_wise else ENTROPY.rates(self.original, self.fold_seed).unseen,
             rf_jsd_null_mean=null.mean if null else None,
             rf_jsd_null_std=null.std if null else None,
             jsd_floor=floor,
         )
+
+    @cached_property
+    def _spread_of_retrained(self) -> dict[str, float]:
+        """How far retrained models lie apart; {} where there are not several.
+
+        Each one's gap is from the mean of the other n − 1, and so of variance σ²(1 + 1 / (n − 1)). A method's is from
+        the mean of all n, from which one more retrained model would lie with σ²(1 + 1 / n): the mean is scaled so.
+        """
+        golds, n = self.gold_standards, len(self.gold_standards)
+        if n < 2:
+            return {}
+        figures = {name: [gold[name] for gold in golds] for name in COMPARED}
+        known = {name: [v for v in values if v is not None] for name, values in figures.items()}
+        spread = {f"{name}_std": float(np.std(values, ddof=1)) for name, values in known.items() if len(values) == n}
+        gaps = [gold["avg_gap"] for gold in golds]
+        if all(gap is not None for gap in gaps):
+            mean = float(np.mean([gap for gap in gaps if gap is not None]))
+            spread["avg_gap_floor"] = mean * math.sqrt((1 + 1 / n) / (1 + 1 / (n - 1)))
+        return spread
 
     @cached_property
     def unseen_accuracy(self) -> float | None:
@@ -100,6 +155,12 @@ class Yardstick:
             notes.append(
                 "The references on unseen data (accuracy, member rate, retrain-free gap) weight each class as the "
                 "forget set has it. Results without this note took the unseen set as it is."
+            )
+        if (count := len(self.all_retrained)) > 1:
+            notes.append(
+                f"Gaps and differences are from the mean of {count} retrained models, JSD is the mean of the "
+                "divergences from each; a retrained model's own are from the others. The reference under Avg Gap is "
+                "what one more retrained model would be expected to have: the floor of the gaps."
             )
         return tuple(notes)
 
@@ -144,11 +205,13 @@ class Measurement:
         yardstick: what it is measured against.
         predictions: its predictions, split → `Predictions`; "forget" and "retain" are there.
         given: metric → value, of the metrics that are not computed.
+        number: which of the retrained models it is, from 0; None for any other model.
     """
 
     yardstick: Yardstick
     predictions: Mapping[str, Predictions]
     given: Mapping[str, float | None] = field(default_factory=dict)
+    number: int | None = None
     _values: dict[str, float | None] = field(default_factory=dict, repr=False)
     _rates: dict[str, MemberRates] = field(default_factory=dict, repr=False)
 
@@ -164,10 +227,24 @@ class Measurement:
             self._values[name] = self._computed(METRICS[name])
         return self._values[name]
 
+    @property
+    def golds(self) -> tuple[Measurement, ...]:
+        """The retrained models that this one is measured from: all of them, or all others where there are any."""
+        every = self.yardstick.gold_standards
+        if self.number is None or len(every) < 2:
+            return every
+        return tuple(gold for gold in every if gold.number != self.number)
+
+    def mean_of_retrained(self, name: str) -> float | None:
+        """The mean of a metric over the retrained models that this one is measured from; None where one lacks it."""
+        values = [gold[name] for gold in self.golds]
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known and len(known) == len(values) else None
+
     def member_rates(self, attack: Attack) -> MemberRates:
         """What a membership attack says of the model."""
         if attack.name not in self._rates:
-            self._rates[attack.name] = attack.run(self.predictions)
+            self._rates[attack.name] = attack.rates(self.predictions, self.yardstick.fold_seed)
         return self._rates[attack.name]
 
     def lacks(self, metric: Metric) -> list[str]:

@@ -131,13 +131,16 @@ def held_out_member_rate(members: np.ndarray, non_members: np.ndarray, judged: n
     return float(held_out_calls(members, non_members, judged).mean())
 
 
-def held_out_calls(members: np.ndarray, non_members: np.ndarray, judged: np.ndarray) -> np.ndarray:
+def held_out_calls(
+    members: np.ndarray, non_members: np.ndarray, judged: np.ndarray, seed: int | None = None
+) -> np.ndarray:
     """Which of the judged samples those attacks call member: what `held_out_member_rate` is the mean of.
 
     Args:
         members: as there.
         non_members: as there.
         judged: as there.
+        seed: of the two halves, where the attack is cross-fitted; every second sample if None.
 
     Returns:
         booleans, shape (judged,).
@@ -150,8 +153,9 @@ def held_out_calls(members: np.ndarray, non_members: np.ndarray, judged: np.ndar
     if len(judged) < 2:
         raise ValueError("Cross-fitting the attack needs at least two non-members.")
     called = np.empty(len(judged), dtype=bool)
-    for train, test in ((0, 1), (1, 0)):
-        called[test::2] = _calls(fit_attack(members, judged[train::2]), judged[test::2])
+    order = np.arange(len(judged)) if seed is None else np.random.default_rng(seed).permutation(len(judged))
+    for train, test in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+        called[test] = _calls(fit_attack(members, judged[train]), judged[test])
     return called
 
 

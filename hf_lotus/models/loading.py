@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -24,6 +25,24 @@ class ModelArguments:
         default=None,
         metadata={"help": "A model trained without the forget set, where there is one; only measured against."},
     )
+    retrain_models: list[str] | None = field(
+        default=None,
+        metadata={
+            "nargs": "+",
+            "help": "Several such models, of different seeds: gaps are then from their mean, and what two of them lie "
+            "apart is the floor of every gap.",
+        },
+    )
+
+    @property
+    def retrained(self) -> list[str]:
+        """Every model trained without the forget set that is given."""
+        return all_retrained(self.retrain_model, self.retrain_models)
+
+
+def all_retrained(one: str | None, several: Sequence[str] | None) -> list[str]:
+    """The models of `--retrain_model` and `--retrain_models`, none of them twice."""
+    return list(dict.fromkeys([*([one] if one else []), *(several or [])]))
 
 
 def load_model(name: str, revision: str | None = None) -> PreTrainedModel:

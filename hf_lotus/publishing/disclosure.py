@@ -44,6 +44,17 @@ _MEANS = {
     "zrf": ("forget", 0.0, 1.0),
     "avg_gap": ("forget", 0.0, 1.0),
     "retrain_free_gap": ("forget", 0.0, 1.0),
+    "relearning_excess": ("forget", -2.0, 2.0),
+    # Beside a retrained model's row, which may be known in full, a difference tells the figure itself.
+    "member_rate_difference": ("forget", -1.0, 1.0),
+    "forget_difference": ("forget", -1.0, 1.0),
+    "retain_difference": ("retain", -1.0, 1.0),
+    "test_difference": ("test", -1.0, 1.0),
+    "avg_gap_floor": ("forget", 0.0, 1.0),
+    "mia_member_rate_std": ("forget", 0.0, 1.0),
+    "forget_accuracy_std": ("forget", 0.0, 1.0),
+    "retain_accuracy_std": ("retain", 0.0, 1.0),
+    "test_accuracy_std": ("test", 0.0, 1.0),
 }
 
 
@@ -95,7 +106,7 @@ def figure_decimals(name: str, value: float, samples: Mapping[str, int], null_st
     Raises:
         ValueError: if the size of the figure's set is not given.
     """
-    if name == "rf_jsd_z":
+    if name in ("rf_jsd_z", "gap_deviations"):
         return 0  # in deviations, so its own is 1
     if name not in _MEANS:
         return None

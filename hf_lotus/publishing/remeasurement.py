@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from hf_lotus.data.sized import sized
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RETRAIN
-from hf_lotus.evaluation.results import ModelResult
+from hf_lotus.evaluation.results import ModelResult, is_retrained_row
 from hf_lotus.models.loading import load_model, load_processor, on_device
 from hf_lotus.publishing.digests import Salt, find_rows, salted_digests, sample_contents
 from hf_lotus.publishing.record import ForgetSetRecord
@@ -89,7 +89,7 @@ def measure_again(
         folder: of the model.
         record: its record.
         data: the data set, cut as it was for unlearning.
-        models: "original" and "retrain" → id or folder and revision, or (None, None).
+        models: "original", "retrain", "retrain again", … → id or folder and revision, or (None, None).
         arguments: which columns hold images and labels.
         device: where to measure.
         batch_size: samples a forward pass.
@@ -108,29 +108,31 @@ def measure_again(
     sizes = {name: len(sized(split)) for name, split in splits.items() if split is not None}
     expected = dict(record.results["samples"])
     yield Check("the sets are as large as recorded", sizes == expected, _differences(sizes, expected))
+    expected_retrained = [row.name for row in recorded.models if is_retrained_row(row.name)]
+    # Gaps are from the mean of all retrained models: with some of them, none is measured.
+    known = set(loaded) if all(name in loaded for name in expected_retrained) else set(loaded) - {RETRAIN}
     evaluator = Evaluator(
         splits,
         loaded.get("original", model),  # what is measured against the original is then left out
-        loaded.get("retrain"),
+        further_retrained=[loaded[name] for name in expected_retrained] if RETRAIN in known else (),
         class_wise=class_wise,
-        seed=record.seeds.get("seed", 0),
+        seed=record.seeds.get("evaluation_seed", record.seeds.get("seed", 0)),
         batch_size=batch_size,
     )
+    retrained = {row.name: row for row in evaluator.yardstick.measure_retrained()}
     rows = {record.results["name"]: model, **loaded}
     for name, measured in rows.items():
         if not any(row.name == name for row in recorded.models):
             continue
-        row = evaluator.yardstick.measure(name, evaluator.predict_all(measured, name))
-        yield from _compare(recorded[name], row, loaded, tolerance)
+        again = retrained.get(name) or evaluator.yardstick.measure(name, evaluator.predict_all(measured, name))
+        yield from _compare(recorded[name], again, known, tolerance)
 
 
-def _compare(
-    recorded: ModelResult, again: ModelResult, loaded: Mapping[str, object], tolerance: float
-) -> Iterator[Check]:
+def _compare(recorded: ModelResult, again: ModelResult, known: Collection[str], tolerance: float) -> Iterator[Check]:
     for metric, value in recorded.metrics().items():
         entry, found = METRICS[metric], again.values.get(metric)
         name = f"{recorded.name}: {entry.words}"
-        missing = [role for role in _AGAINST if role in entry.needs and role not in loaded]
+        missing = [role for role in _AGAINST if role in entry.needs and role not in known]
         if not entry.on_card:
             continue
         if missing:

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hf_lotus.evaluation.results import FORMAT_VERSION, UnlearningResult
+from hf_lotus.evaluation.results import FORMAT_VERSION, REFERENCE_ROW, UnlearningResult, is_control_row
 from hf_lotus.reporting.paper import paper_results, paper_table
 from hf_lotus.reporting.report_figures import Figure, report_figures
 from hf_lotus.reporting.tables import explanation, summarize, summary_cells
@@ -124,6 +124,7 @@ def _html(
         smaller=smaller,
         headings=headings,
         rows=rows,
+        control_rows=[name for name, _ in rows if is_control_row(name) or name == REFERENCE_ROW],
         notes=[line.replace("*", "").removeprefix("- ") for line in explanation(results)],
         paper=beside,
         paper_note=PAPER_NOTE,

@@ -8,8 +8,10 @@ from statistics import mean
 
 import numpy as np
 
-from hf_lotus.evaluation.metrics import METRICS, ORIGINAL
-from hf_lotus.evaluation.results import CONTROL_ROWS, REFERENCE_ROW, UnlearningResult
+from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RETRAIN
+from hf_lotus.evaluation.results import REFERENCE_ROW, UnlearningResult, is_retrained_row
+from hf_lotus.reporting import spread
+from hf_lotus.reporting.differences import EXPLANATION, TITLE, difference_table
 from hf_lotus.reporting.svg import Point, bars, lines, scatter, steps
 from hf_lotus.reporting.tables import Statistic, figure_text, statistic
 
@@ -26,7 +28,7 @@ class Figure:
     Attributes:
         title: its heading.
         explanation: what it shows, and how to read it.
-        panels: (caption, SVG) of each chart; a caption may be "".
+        panels: (caption, SVG) of each chart; a caption may be "". Of a table alone there are none.
         header: column headings of its numbers.
         rows: the numbers, as text.
     """
@@ -44,7 +46,7 @@ def over_runs(results: Sequence[UnlearningResult], name: str, metric: str) -> St
 
 
 def _kind(name: str) -> str:
-    return name if name in CONTROL_ROWS else "method"
+    return RETRAIN if is_retrained_row(name) else name if name == ORIGINAL else "method"
 
 
 def _names(results: Sequence[UnlearningResult]) -> list[str]:
@@ -53,9 +55,26 @@ def _names(results: Sequence[UnlearningResult]) -> list[str]:
 
 def report_figures(results: Sequence[UnlearningResult]) -> list[Figure]:
     """All figures that the results have the numbers for, in the order of the report."""
-    makers: list[Callable] = [_attack_figure, _divergence_figure, _correlation_figure, _time_figure]
+    makers: list[Callable] = [
+        _difference_figure,
+        _spread_figure,
+        _attack_figure,
+        _divergence_figure,
+        _correlation_figure,
+        _time_figure,
+    ]
     figures = [make(results) for make in [*makers, _rounds_figure, _entropy_figure]]
     return [figure for figure in figures if figure is not None]
+
+
+def _difference_figure(results: Sequence[UnlearningResult]) -> Figure | None:
+    table = difference_table(results)
+    return None if table is None else Figure(TITLE, EXPLANATION, [], *table)
+
+
+def _spread_figure(results: Sequence[UnlearningResult]) -> Figure | None:
+    table = spread.spread_table(results)
+    return None if table is None else Figure(spread.TITLE, spread.EXPLANATION, [], *table)
 
 
 def _points(results: Sequence[UnlearningResult], x: str, y: str) -> list[Point]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from hf_lotus.evaluation.metrics import CONTROL, ZERO, Metric, columns
-from hf_lotus.evaluation.results import CONTROL_ROWS, REFERENCE_ROW, UnlearningResult
+from hf_lotus.evaluation.metrics import CONTROL, RETRAIN, ZERO, Metric, columns
+from hf_lotus.evaluation.results import REFERENCE_ROW, UnlearningResult, is_control_row, is_retrained_row
 from hf_lotus.utils.text import markdown_table, plain
 
 # How Markdown shows the marks of a cell.
@@ -115,6 +115,10 @@ def _target(result: UnlearningResult, metric: Metric) -> float | None:
     for what in metric.held_against:
         if what == CONTROL and (control := _control(result, metric)) is not None:
             return control
+        if what == RETRAIN and what in models:
+            values = [model.values.get(metric.name) for name, model in models.items() if is_retrained_row(name)]
+            known = [value for value in values if value is not None]
+            return mean(known) if len(known) == len(values) else None
         if what in models:
             return models[what].values.get(metric.name)
         if what == ZERO:
@@ -128,12 +132,17 @@ def _marks(results: Sequence[UnlearningResult], metric: Metric) -> dict[str, str
     for model in results[0].models:
         pairs = [(result[model.name].values.get(metric.name), _target(result, metric)) for result in results]
         apart = [abs(value - target) for value, target in pairs if value is not None and target is not None]
-        if model.name not in CONTROL_ROWS and len(apart) == len(pairs):
+        if not is_control_row(model.name) and len(apart) == len(pairs):
             distances[model.name] = mean(apart)
     ranks = sorted(set(distances.values()))
     if len(distances) < 2 or len(ranks) < 2:
         return {}
     return {name: {ranks[0]: "best", ranks[1]: "second"}.get(distance, "") for name, distance in distances.items()}
+
+
+def _seed(result: UnlearningResult) -> str:
+    own, training = result.provenance.get("seed"), result.provenance.get("training_seed")
+    return str(own) if training is None else f"{own} with training {training}"
 
 
 def explanation(results: Sequence[UnlearningResult]) -> list[str]:
@@ -145,7 +154,7 @@ def explanation(results: Sequence[UnlearningResult]) -> list[str]:
         splits = {str(result.provenance.get("split_digest")) for result in results}
         shared = "all with the same forget set" if len(splits) == 1 else "some with the same forget set"
         whose = "each with its own forget set" if len(splits) == len(results) else shared
-        seeds = ", ".join(str(result.provenance.get("seed")) for result in results)
+        seeds = ", ".join(_seed(result) for result in results)
         lines.append(f"Mean ± standard deviation over {len(results)} runs (seeds {seeds}), {whose}.")
     lines += [f"- {note}" for note in dict.fromkeys(note for result in results for note in result.notes)]
     return lines

@@ -317,15 +317,18 @@ class Service:
 
     def _measure(self, trainer: UnlearningTrainer, original: PreTrainedModel, data: LoadedData) -> None:
         """Measure against the original on all that was ever forgotten: what the record and the card are of."""
-        retrain = load_model(self.model.retrain_model) if self.model.retrain_model else None
+        retrained = [on_device(load_model(name), trainer.args.device) for name in self.model.retrained]
         forgotten = data.split.dataset.select(self._all_forgotten(data))
         sets = {"forget": forgotten, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
         columns = {"image_column": self.data.image_column, "label_column": self.data.label_column}
         splits, class_wise = ready_splits(sets, original.config, trainer.processing_class, **columns)
-        device = trainer.args.device
-        on_it = on_device(original, device), None if retrain is None else on_device(retrain, device)
-        options = {"class_wise": class_wise, "seed": trainer.args.seed, **trainer.evaluator.options}
-        trainer.measure_with(Evaluator(splits, *on_it, **options))
+        options: dict[str, Any] = {
+            "further_retrained": retrained,
+            "class_wise": class_wise,
+            "seed": trainer.args.seed,
+            **trainer.evaluator.options,
+        }
+        trainer.measure_with(Evaluator(splits, on_device(original, trainer.args.device), **options))
         about: dict[str, Any] = {
             "model": self.model.model_name_or_path,
             "dataset": self.data.dataset_name,

@@ -51,6 +51,8 @@ class UnlearningArguments(TrainingArguments):
         crop_padding: pad training images by this many pixels and crop at random.
         keep_teacher_logits: compute the teacher's logits once a run; None where its inputs never change.
         teacher_logits_dtype: "float32" or "bfloat16".
+        evaluation_seed: seed of what measuring draws: the null's resamples, the attacks' folds, the order of
+            relearning. None for `seed`.
         teacher_logits_dir: folder of the kept logits; None for one in `output_dir`, deleted when the run ends.
     """
 
@@ -91,6 +93,13 @@ class UnlearningArguments(TrainingArguments):
         metadata={
             "help": "Evaluate after each round, stop after this many without a better one, and end with the best, by "
             "metric_for_best_model, or else by the retrain-free gap. Default: take all rounds and end with the last."
+        },
+    )
+    evaluation_seed: int | None = field(
+        default=None,
+        metadata={
+            "help": "Seed of what measuring draws: the null's resamples, the attack's folds, the relearning's order. "
+            "Default: that of --seed, which alone decides how the model comes about."
         },
     )
     horizontal_flip: bool = field(default=False, metadata={"help": "Mirror training images at random."})

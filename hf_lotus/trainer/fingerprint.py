@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from hf_lotus.methods import UnlearningMethod, describe
 from hf_lotus.publishing.digests import sample_contents, weights_digest
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.utils.mappings import flat
+from hf_lotus.utils.seeds import random_state_kept
 
 # The training arguments from which other weights come, and that no other entry tells. Where the run's folder is, what
 # it logs, how often it saves or evaluates, and how many workers read its samples is not among them.
@@ -139,22 +138,12 @@ def _set_digest(dataset: Dataset) -> str:
     if isinstance(dataset, ReadyImages) and dataset.pipeline.range is not None:
         sha.update(b"".join(bound.numpy().tobytes() for bound in dataset.pipeline.range))
     few = np.unique(np.linspace(0, len(labels) - 1, _SAMPLES_READ).astype(int)).tolist()
-    with _random_state_kept():
+    with random_state_kept():  # reading samples may draw random numbers
         try:
             sha.update(sample_contents(Subset(dataset, few))[1].tobytes())
         except ValueError:  # samples that change at each reading, or that no digest can be made of
             sha.update(b"unknown")
     return sha.hexdigest()
-
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Reading samples may draw random numbers, which must not change those of the run."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])
 
 
 def differences(theirs: Mapping[str, object], ours: Mapping[str, object]) -> list[str]:

@@ -206,7 +206,7 @@ class Publisher(TrainerCallback):
             unchanged=status == FINISHED and self.unchanged,
             method=describe(trainer.method),
             arguments=self.recorded_arguments(),
-            seeds={"seed": trainer.args.seed, "data_seed": trainer.given.settled_data_seed},
+            seeds=self._seeds(),
             seconds=trainer.unlearning_seconds,
             task=next((task for end, task in _TASKS.items() if kind.endswith(end)), None),
             created=now(),
@@ -220,6 +220,11 @@ class Publisher(TrainerCallback):
             record = replace(record, results=None, versions=versions, hardware=hardware)
         record.to_json(Path(folder) / RECORD)
         return record
+
+    def _seeds(self) -> dict[str, int]:
+        args = self._trainer.args
+        seeds = {"seed": args.seed, "data_seed": self._trainer.given.settled_data_seed}
+        return seeds if args.evaluation_seed is None else {**seeds, "evaluation_seed": args.evaluation_seed}
 
     def _published(self, result: UnlearningResult, record: ForgetSetRecord) -> UnlearningResult:
         """The result without what tells more of the selection than the record does."""

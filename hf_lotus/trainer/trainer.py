@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -27,6 +27,7 @@ from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import Batch, UnlearningMethod, describe, name_of
+from hf_lotus.models.checks import check_models
 from hf_lotus.publishing.digests import weights_digest
 from hf_lotus.publishing.record import ForgetSetRecord
 from hf_lotus.trainer.arguments import UnlearningArguments
@@ -68,7 +69,8 @@ class UnlearningTrainer(RoundTrainer):
             forgotten, and by RF-JSD.
         eval_dataset: the test set; no method decides by it.
         retrain_model: a model trained without the forget set, to measure the gaps from. Never used to decide anything.
-        evaluator: what measures the student, in place of one made of the sets, the teacher and `retrain_model`.
+        retrain_models: further such models, of other seeds: gaps are then from the mean of all of them.
+        evaluator: what measures the student, in place of one made of the sets, the teacher and these models.
         processing_class: the model's image processor or tokenizer.
         data_collator: how to collate samples that are not images.
         image_column: name of the image column, where it cannot be told from the features.
@@ -118,6 +120,7 @@ class UnlearningTrainer(RoundTrainer):
         unseen_dataset: Dataset | None = None,
         eval_dataset: Dataset | None = None,
         retrain_model: nn.Module | None = None,
+        retrain_models: Sequence[nn.Module] = (),
         evaluator: Evaluator | None = None,
         processing_class: object | None = None,
         data_collator: Callable | None = None,
@@ -138,6 +141,8 @@ class UnlearningTrainer(RoundTrainer):
             image_column=image_column,
             label_column=label_column,
         )
+        for another in retrain_models:
+            check_models(model, another)
         # Trainer's constructor calls some of these already, or hooks of this class that do.
         self.stopwatch, self.checkpoints, self.sharding = Stopwatch(), Checkpoints(self), Sharding(self)
         self.passes = PassCounter()
@@ -154,10 +159,17 @@ class UnlearningTrainer(RoundTrainer):
         self._teacher = FrozenTeacher(model, self.args.device)
         self._teacher.showing = self.passes.split
         self.run = TrainerRun(self, self.task, self.args.seed)
-        self.evaluator = evaluator or self._own_evaluator(retrain_model)
+        self.evaluator = evaluator or self._own_evaluator(retrain_model, retrain_models)
 
-    def _own_evaluator(self, retrain_model: nn.Module | None) -> Evaluator:
-        options = {"class_wise": self.task.class_wise, "seed": self.args.seed, **self._prediction_options}
+    def _own_evaluator(self, retrain_model: nn.Module | None, further: Sequence[nn.Module]) -> Evaluator:
+        chosen = self.args.evaluation_seed
+        options: dict[str, Any] = {
+            "further_retrained": further,
+            "class_wise": self.task.class_wise,
+            "seed": self.args.seed if chosen is None else chosen,
+            "fold_seed": chosen,
+            **self._prediction_options,
+        }
         return Evaluator(self.splits, self.teacher, retrain_model, **options)
 
     @property
@@ -525,20 +537,23 @@ class UnlearningTrainer(RoundTrainer):
     def compare(
         self,
         predictions: Mapping[str, Predictions] | None = None,
-        retrain_seconds: float | None = None,
+        retrain_seconds: float | Sequence[float | None] | None = None,
+        given: Mapping[str, Mapping[str, float | None]] | None = None,
         **run: object,
     ) -> UnlearningResult:
         """The student beside the original and, where there is one, the retrained model.
 
         Args:
             predictions: the student's, where they are at hand already (`student_predictions`).
-            retrain_seconds: what the retrained model took, where it is known.
+            retrain_seconds: what the retrained model took, or each of them, where it is known.
+            given: row → values of metrics that no predictions tell, such as what `relearning_of_rows` measures.
             **run: further provenance, as JSON values.
         """
         predictions = predictions or self.student_predictions()
         result = self.evaluator.compare(
             {self.method_name: (predictions, self.unlearning_seconds)},
             retrain_seconds,
+            given,
             method=describe(self.method),
             arguments=self.publisher.recorded_arguments(),
             rounds=self._rounds.history(),

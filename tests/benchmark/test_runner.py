@@ -44,6 +44,23 @@ class TestBenchmark:
         assert {"temperature", "forget_accuracy"} <= details["lotus"]["rounds"][0].keys()
         assert details["lotus"]["rounds"][-1].keys() >= {"retain_accuracy", "test_accuracy"}  # evaluated by round
 
+    def test_seeds_of_training_and_evaluation_apart_and_a_further_retrained_model(self, bench, trained):
+        apart = {"training_seeds": (7, 8), "evaluation_seeds": (5, 6), "retrain_again": 1}
+        (first, second), folder = bench(methods=("ssd",), measure_relearning=True, **apart)
+        # For each training seed the original and two retrained models; and the relearning of four rows, by two seeds.
+        assert [name for name in trained if name != "finetune"] == 2 * (3 * ["_Training"] + ["ssd"])
+        assert trained.count("finetune") == 2 * 4 * 2
+        assert sorted(path.name for path in folder.glob("*/")) == ["training-7-seed-1", "training-8-seed-1"]
+        for result, training in ((first, 7), (second, 8)):
+            assert [m.name for m in result.models] == ["original", "ssd", "retrain", "retrain again"]
+            assert result["retrain again"].seconds > 0 and result["retrain again"].avg_gap > 0
+            about = result.provenance
+            assert (about["training_seed"], about["seed"], about["evaluation_seed"]) == (training, 1, 5)
+            assert about["evaluations"]["6"]["retrain"]["rf_jsd_z"] != result["retrain"].rf_jsd_z
+        assert first["original"].retain_accuracy != second["original"].retain_accuracy
+        trained.clear()
+        assert bench(methods=("ssd",), measure_relearning=True, **apart)[0] == [first, second] and trained == []
+
     def test_other_settings_go_into_other_folders_and_share_what_is_the_same(
         self, bench, small_recipe, trained, tmp_path
     ):
@@ -111,7 +128,7 @@ def test_every_method_runs_and_the_paper_stays_out_of_the_own_protocol(data_fold
     assert main([*map(str, command), "--seeds", "13"]) == 0
     (folder,) = (path for path in tmp_path.iterdir() if path.name != "models")
     (run,) = json.loads((folder / "results.json").read_text(encoding="utf-8"))["runs"]
-    assert len(run["models"]) == 2 + len(load_recipe("resnet18-cifar10").methods)
+    assert len(run["models"]) == 3 + len(load_recipe("resnet18-cifar10").methods)  # original, retrain, retrain again
     assert "(paper)" not in (folder / "report.html").read_text(encoding="utf-8")
 
 

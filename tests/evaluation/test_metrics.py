@@ -16,7 +16,18 @@ from huggingface_hub import ModelCard
 from hf_lotus import ForgetSetRecord, LoTUS, Salt, UnlearningArguments, UnlearningResult, summarize
 from hf_lotus.evaluation.attacks import Attack, MemberRates
 from hf_lotus.evaluation.evaluator import Evaluator
-from hf_lotus.evaluation.metrics import CONTROL, METRICS, NEEDS, RETRAIN, ZERO, Metric, member_rate_of, metrics_table
+from hf_lotus.evaluation.metrics import (
+    COMPARED,
+    CONTROL,
+    DIFFERENCES,
+    METRICS,
+    NEEDS,
+    RETRAIN,
+    ZERO,
+    Metric,
+    member_rate_of,
+    metrics_table,
+)
 from hf_lotus.evaluation.results import Controls, ModelResult
 from hf_lotus.evaluation.yardstick import Yardstick
 from hf_lotus.publishing.evidence import write_evidence
@@ -27,7 +38,7 @@ from hf_lotus.publishing.verification import check_folder
 from hf_lotus.reporting.report import write_report
 from hf_lotus.utils.plugins import PluginError
 from tests.conftest import divided
-from tests.evaluation.test_evaluator import ORIGINAL, RETRAINED, UNLEARNED
+from tests.evaluation.test_evaluator import ORIGINAL, RETRAINED, UNLEARNED, model
 from tests.support.every_method import build, kept_scans
 from tests.support.plugins import write_distribution
 
@@ -91,27 +102,34 @@ class TestTheTable:
         ours = METRICS.own.values()
         assert all(metric.description.endswith(".") for metric in ours)
         headings = [metric.heading for metric in ours if metric.heading]
-        assert len(set(headings)) == len(headings) == len(ours) - 1  # all but the unseen member rate
+        # All but the unseen member rate, and what the report shows in a table of its own.
+        without = {metric.name for metric in ours if not metric.heading}
+        assert without == {"unseen_member_rate", *DIFFERENCES.values(), "gap_deviations"}
+        assert len(set(headings)) == len(headings) == len(ours) - 6
         controls = {metric.control for metric in ours} | {metric.control_std for metric in ours}
-        assert controls - {None} == set(vars(Controls()))
-        assert {m.name for m in ours if CONTROL in m.held_against} == {m.name for m in ours if m.control}
+        assert controls - {None} == set(vars(Controls())) - {f"{figure}_std" for figure in COMPARED}
+        # Under JSD and Avg Gap stands what two trainings lie apart; less is better all the same.
+        held = {m.name for m in ours if CONTROL in m.held_against}
+        assert held | {"jsd", "avg_gap"} == {m.name for m in ours if m.control}
 
     def test_the_order_of_results_is_that_of_format_version_1(self):
         assert list(METRICS.own) == [
             "forget_accuracy", "retain_accuracy", "unseen_accuracy", "test_accuracy", "mia_member_rate",
             "unseen_member_rate", "jsd", "rf_jsd", "rf_jsd_z", "mia_efficacy", "zrf", "avg_gap", "retrain_free_gap",
-            "seconds",
+            "seconds", "relearning_excess", "member_rate_difference", "forget_difference", "retain_difference",
+            "test_difference", "gap_deviations",
         ]  # fmt: skip
 
     def test_what_is_measured_without_a_need_is_what_does_not_name_it(self):
-        everything = Yardstick(ORIGINAL, RETRAINED, ignorant=RETRAINED["forget"])
-        whole = everything.measure("m", UNLEARNED, seconds=1.0)
+        everything = Yardstick(ORIGINAL, RETRAINED, ignorant=RETRAINED["forget"], further=[model(30, forget=3.0)])
+        given = {"relearning_excess": 0.1}
+        whole = everything.measure("m", UNLEARNED, seconds=1.0, given=given)
         assert list(whole.values) == list(METRICS.own)
         for need, lacking in {
             RETRAIN: replace(everything, retrained=None),
             "random": replace(everything, ignorant=None),
         }.items():
-            left = lacking.measure("m", UNLEARNED, seconds=1.0).metrics()
+            left = lacking.measure("m", UNLEARNED, seconds=1.0, given=given).metrics()
             assert whole.metrics().keys() - left.keys() == {m.name for m in METRICS.values() if need in m.needs}
         for split in ("unseen", "test"):
             without = [
@@ -119,9 +137,9 @@ class TestTheTable:
                 for model in (ORIGINAL, RETRAINED, UNLEARNED)
             ]
             lacking = replace(everything, original=without[0], retrained=without[1])
-            left = lacking.measure("m", without[2], seconds=1.0).metrics()
+            left = lacking.measure("m", without[2], seconds=1.0, given=given).metrics()
             assert whole.metrics().keys() - left.keys() == {m.name for m in METRICS.values() if split in m.needs}
-        left = replace(everything, class_wise=True).measure("m", UNLEARNED, seconds=1.0).metrics()
+        left = replace(everything, class_wise=True).measure("m", UNLEARNED, seconds=1.0, given=given).metrics()
         assert whole.metrics().keys() - left.keys() == {m.name for m in METRICS.values() if not m.class_wise}
 
     def test_as_documentation(self):
@@ -207,15 +225,12 @@ class TestOneEntryAndOneFunction:
             UnlearningArguments(str(tmp_path), **given)
 
     def test_a_value_that_takes_a_training_is_given(self, monkeypatch):
-        excess = Metric(
-            "relearning_excess", "Relearning excess", "Rise of forget beyond unseen accuracy.", None,
-            held_against=(ZERO,),
-        )  # fmt: skip
-        with pytest.raises(ValueError, match="No value can be given for 'relearning_excess'; .* given for seconds"):
-            compared(given={"relearning_excess": 0.2})
-        monkeypatch.setitem(METRICS.own, excess.name, excess)
-        assert compared(given={"relearning_excess": 0.2})["a"].relearning_excess == 0.2
-        assert compared()["a"].relearning_excess is None
+        regained = Metric("regained", "Regained", "Rise of forget accuracy.", None, held_against=(ZERO,))
+        with pytest.raises(ValueError, match="No value can be given for 'regained'; .* given for seconds, relearning"):
+            compared(given={"regained": 0.2})
+        monkeypatch.setitem(METRICS.own, regained.name, regained)
+        assert compared(given={"regained": 0.2})["a"].regained == 0.2
+        assert compared()["a"].regained is None
         with pytest.raises(ValueError, match="No value can be given for 'jsd'"):
             compared(given={"jsd": 0.2})
 
@@ -335,8 +350,8 @@ class TestModelResult:
             _ = self.ROW.luck
         with pytest.raises(TypeError, match="There is no metric 'rf_jds'.*Did you mean 'rf_jsd'"):
             ModelResult("m", 0.5, 0.5, rf_jds=1.0)
-        with pytest.raises(TypeError, match="15 values were given, and there are 14 metrics"):
-            ModelResult("m", *(0.1,) * 15)
+        with pytest.raises(TypeError, match="21 values were given, and there are 20 metrics"):
+            ModelResult("m", *(0.1,) * 21)
         with pytest.raises(TypeError, match="'m' has no retain_accuracy"):
             ModelResult("m", 0.5)
 

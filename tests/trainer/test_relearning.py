@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from hf_lotus.methods import Finetune, MarginMatching
-from hf_lotus.trainer.relearning import measured_relearning_excess
+from hf_lotus.trainer.relearning import Relearning, measured_relearning_excess, relearning_of_rows
 from tests.conftest import TINY_MODELS
 from tests.support.method_helpers import class_wise_parts, equal, pixels_of, weights
 
@@ -71,3 +73,44 @@ def test_without_unseen_data_of_its_classes_there_is_nothing_to_compare(make, di
     for trainer in (make("vit", Finetune(), unseen_dataset=None), make("vit", Finetune(), **class_wise_parts(digits))):
         with pytest.raises(ValueError, match="give unseen_dataset"):
             measured_relearning_excess(trainer)
+
+
+def test_later_runs_draw_the_same_random_numbers(make):
+    """The global state is that of before, and so is what a run measures and trains after it."""
+    trainer = make("resnet", Finetune(), {"num_train_epochs": 1})
+    trainer.train()
+    seconds = trainer.unlearning_seconds
+    torch.manual_seed(5)
+    np.random.seed(5)
+    random.seed(5)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    buffers = {name: value.clone() for name, value in trainer.model.named_buffers()}
+    measured_relearning_excess(trainer)
+    assert torch.equal(torch.get_rng_state(), states[0]) and (np.random.get_state()[1] == states[1]).all()
+    assert random.getstate() == states[2]
+    assert buffers and all(torch.equal(value, buffers[name]) for name, value in trainer.model.named_buffers())
+    assert trainer.unlearning_seconds == seconds
+    assert trainer.compare()["finetune"].seconds == seconds
+
+
+def test_it_is_measured_of_every_row_of_a_trainers_table(make, tiny_model):
+    trainer = make("resnet", Finetune(), {"num_train_epochs": 1}, retrain_models=[tiny_model("resnet")] * 2)
+    trainer.train()
+    given = relearning_of_rows(trainer)
+    assert list(given) == ["original", "finetune", "retrain", "retrain again"]
+    assert given["finetune"]["relearning_excess"] == measured_relearning_excess(trainer)
+    result = trainer.compare(given=given)
+    assert {m.name: {"relearning_excess": m.relearning_excess} for m in result.models} == given
+    assert trainer.compare()["finetune"].relearning_excess is None
+
+
+def test_the_evaluation_seed_orders_the_round(make):
+    plain, other = make("resnet", Finetune()), make("resnet", Finetune(), {"evaluation_seed": 9})
+    orders = [Relearning.of(trainer)._arguments("x", trainer.model) for trainer in (plain, other)]
+    assert [(order.seed, order.data_seed) for order in orders] == [(1, 1), (9, 9)]
+    assert replace(Relearning.of(plain), seed=4)._arguments("x", plain.model).seed == 4
+
+
+def test_where_nothing_can_be_measured_nothing_is_given(make, digits):
+    trainer = make("vit", Finetune(), **class_wise_parts(digits))
+    assert relearning_of_rows(trainer) == {}
