@@ -20,8 +20,8 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from broad_comparison import BATCH, EPOCHS, Cell, counted_visits
 from datasets import load_dataset
+from floor_comparison import BATCH, EPOCHS, FloorCell, counted_visits
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import nn
@@ -61,7 +61,7 @@ class Subject:
     def __init__(self, name: str, options: argparse.Namespace):
         self.name, self.options = name, options
         if name.startswith("small"):
-            cell = Cell("cifar10", name.split()[1].lower(), "10 %", 0, options)
+            cell = FloorCell("cifar10", name.split()[1].lower(), "10 %", 0, options)
             self.original, self.retrained, sets = cell.models_and_sets()
             self.processor, self.batch = cell.processor, BATCH
         else:

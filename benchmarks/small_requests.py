@@ -16,6 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +63,10 @@ class Requests:
         self.parts = load("cifar10", options.cifar10, 0)
         self.size = len(self.parts.train)
         self.asked = np.random.default_rng(7).permutation(self.size)[:ASKED]
+        models = Path(options.folder) / "models"
         rest = self.parts.train.select(np.setdiff1d(np.arange(self.size), self.asked))
-        self.original = self.cell.trained("cifar10-resnet-seed0", self.parts.train, 0)
-        pool = [self.cell.trained(f"small-resnet-pool{k}", rest, 1000 + k) for k in range(POOL)]
+        self.original = self.cell.trained(models / "cifar10-resnet-seed0", self.parts.train)
+        pool = [replace(self.cell, seed=1000 + k).trained(models / f"small-resnet-pool{k}", rest) for k in range(POOL)]
         self.pictures = self._ready(self.asked)
         own = np.stack([self.confidence(model) for model in pool])
         self.reference = own.mean(axis=0)

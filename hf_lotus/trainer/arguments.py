@@ -134,6 +134,7 @@ class UnlearningArguments(TrainingArguments):
         if self.label_smoothing_factor != 0:
             raise ValueError("label_smoothing_factor is not used by unlearning losses; leave it at 0.")
         # At most as many as a schedule can count; `max_steps` overrules the number of rounds.
+        assert self.num_train_epochs is not None  # the open ones were settled above
         if not 0 < self.num_train_epochs <= 1_000_000 and self.max_steps <= 0:
             raise ValueError(
                 f"num_train_epochs must be above 0 and at most 1,000,000 rounds, got {self.num_train_epochs}: a run "
