@@ -27,15 +27,28 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from hf_lotus import (
+    AMUN,
+    CT,
+    MSG,
+    RUM,
     SCRUB,
+    SSD,
+    UNSIR,
+    BadTeacher,
     Contender,
+    Delete,
     Finetune,
+    L1Sparse,
     LoTUS,
     MarginMatching,
+    MUNBa,
     NegGradPlus,
+    RandomLabels,
     SalUn,
+    SFRon,
     UnlearningArguments,
     UnlearningTrainer,
+    WarmRestart,
 )
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.evaluation.attacks import ENTROPY
@@ -48,7 +61,7 @@ BATCH, EPOCHS = 64, 30
 RETRAINED = ("retrain", "retrain again", "retrain, third")
 
 
-def configurations() -> dict[str, Contender]:
+def configurations(model: str) -> dict[str, Contender]:
     """Two of each method, named method/number."""
     adam, sgd = {"optim": "adamw_torch_fused"}, {"optim": "sgd", "optim_args": "momentum=0.9"}
     annealed = {"lr_scheduler_type": "cosine", "warmup_steps": 0.05}
@@ -66,7 +79,43 @@ def configurations() -> dict[str, Contender]:
             for rate in (3e-4, 1e-3)
         ],
         "margin_matching": [(MarginMatching(), {**adam, **annealed, "learning_rate": rate}) for rate in (1e-3, 2e-3)],
+        # Without mirroring, as the models were trained; at their family's first rate, and at half of it.
+        "warm_restart": [
+            (WarmRestart(restart_rounds=8, restart_flip=False), {"learning_rate": rate, "num_train_epochs": 11})
+            for rate in ((0.1, 0.05) if model == "resnet" else (5e-3, 2.5e-3))
+        ],
     }
+    return _numbered(grids)
+
+
+def other_configurations(model: str) -> dict[str, Contender]:
+    """Two of each further method; of those that mend what they break, at what the model family is trained at."""
+    sgd, adam = {"optim": "sgd", "optim_args": "momentum=0.9"}, {"optim": "adamw_torch_fused"}
+    mending = (0.05, 0.1) if model == "resnet" else (1e-3, 2e-3)
+    stepping = {
+        "random_labels": (RandomLabels(), adam, (1e-4, 5e-4)),
+        "bad_teacher": (BadTeacher(), {**adam, "num_train_epochs": 3}, (1e-4, 5e-4)),
+        "unsir": (UNSIR(), {**sgd, "num_train_epochs": 2}, (1e-3, 1e-2)),
+        "delete": (Delete(), {**sgd, "num_train_epochs": 5}, (1e-3, 3e-3)),
+        "munba": (MUNBa(), {"optim": "sgd"}, (1e-3, 1e-2)),
+        "sfron": (SFRon(), sgd, (1e-2, 3e-2)),
+        "amun": (AMUN(), sgd, (1e-2, 3e-2)),
+        "msg": (MSG(), {}, mending),
+        "ct": (CT(), {}, mending),
+    }
+    grids: dict[str, list[tuple[object, Mapping[str, object]]]] = {
+        name: [(method, {**arguments, "learning_rate": rate}) for rate in rates]
+        for name, (method, arguments, rates) in stepping.items()
+    }
+    grids["l1_sparse"] = [(L1Sparse(alpha=alpha), {**sgd, "learning_rate": 3e-2}) for alpha in (1e-5, 1e-4)]
+    grids["ssd"] = [(SSD(alpha=alpha), {}) for alpha in (10.0, 3.0)]
+    grids["rum"] = [(RUM(), {"num_train_epochs": 20, "learning_rate": rate}) for rate in (1e-2, 3e-2)]
+    if model == "vit":
+        del grids["ct"]  # it has no kernels to transpose, and is refused
+    return _numbered(grids)
+
+
+def _numbered(grids: Mapping[str, list[tuple[object, Mapping[str, object]]]]) -> dict[str, Contender]:
     return {
         f"{name}/{number}": Contender(method, arguments)
         for name, grid in grids.items()
@@ -81,7 +130,8 @@ class FloorCell(Cell):
     @property
     def contenders(self) -> dict[str, Contender]:
         """What is compared."""
-        return configurations()
+        more = other_configurations(self.model) if self.options.methods == "all" else {}
+        return {**configurations(self.model), **more}
 
     def run(self) -> None:
         """Train, retrain, unlearn by every configuration, measure, and write the rows as they come."""
@@ -174,6 +224,7 @@ def main() -> None:
     parser.add_argument("--cifar10", default="uoft-cs/cifar10", help="the data set, by id or folder")
     parser.add_argument("--cells", default="0/1", help="part/parts: do each parts-th cell, from the part-th on")
     parser.add_argument("--only", default="", help="do the cells with this in their names")
+    parser.add_argument("--methods", choices=["ours", "all"], default="ours", help="ours and tuned rivals, or all")
     options = parser.parse_args()
     part, parts = map(int, options.cells.split("/"))
     cells = [FloorCell(*which, options) for which in product(DATA, MODELS, FORGET, SEEDS)]
