@@ -72,7 +72,8 @@ class CompareArguments:
         default=True,
         metadata={
             "help": "Keep the model of the best row in the folder `best`, with record and card, ready to be pushed: "
-            "the row with the least retrain-free gap + |relearning excess|. No retrained model takes part."
+            "the row with the least mean of the retrain-free gap's four differences and |relearning excess|. No "
+            "retrained model takes part."
         },
     )
 

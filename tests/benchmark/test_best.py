@@ -152,8 +152,8 @@ class TestChoice:
         def row(name, gap, excess=None):
             return ModelResult(name, 0.5, 0.5, retrain_free_gap=gap, relearning_excess=excess)
 
-        rows = [row("original", 0.0, 0.0), row("hides", 0.01, 0.4), row("forgets", 0.1, -0.05), row("retrain", 0, 0)]
-        assert best_model(rows).name == "forgets" and retrain_free_score(rows[2]) == pytest.approx(0.15)
+        rows = [row("original", 0.0, 0.0), row("hides", 0.01, 0.4), row("forgets", 0.05, -0.05), row("retrain", 0, 0)]
+        assert best_model(rows).name == "forgets" and retrain_free_score(rows[2]) == pytest.approx(0.05)
         assert best_model([*rows, row("unknown", 0.001)]).name == "forgets"
         assert best_model([row("a", 0.2), row("b", 0.1)]).name == "b" and "not measured" in rule_of(row("a", 0.1))
         assert best_model([row("a", 0.1), row("b", 0.1)]).name == "a"

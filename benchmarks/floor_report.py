@@ -1,0 +1,276 @@
+"""The tables of `floor_comparison.py`: how near each method comes, in floors, whether it lasts, and what it costs.
+
+    python benchmarks/floor_report.py broad --output docs/floor_comparison
+
+writes `.md` and `.json`; `--methods all` takes only the cells in which every method was run. Of every method, cell and
+seed the configuration counts that `hf-lotus compare`'s rule chooses. Gaps are to the mean of the retrained models. The
+floor is what one more retrained model's gap would be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from floor_comparison import RETRAINED
+from scipy.stats import spearmanr
+
+from hf_lotus.evaluation.choice import retrain_free_score
+from hf_lotus.evaluation.results import ModelResult
+from hf_lotus.utils.text import markdown_table
+
+GAPS = ("forget_accuracy", "retain_accuracy", "test_accuracy", "mia_member_rate")
+NEEDED = ("forget_accuracy", "retain_accuracy", "retrain_free_gap", "relearning_excess")
+ORIGINAL, OWN, LASTING, LOTUS = "original", "margin_matching", "warm_restart", "lotus"
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell and seed: the chosen row of every method, the original's, and the retrained models'.
+
+    Attributes:
+        cell: data set, model, forget set.
+        seed: of the splits and of all training.
+        rows: method → its chosen row.
+        retrained: rows of the models trained without the forget set.
+    """
+
+    cell: tuple[str, ...]
+    seed: int
+    rows: Mapping[str, Row]
+    retrained: Sequence[Row]
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Run:
+        """From a file of `floor_comparison.py`."""
+        rows, by_method = document["rows"], {}
+        for method, names in groupby(sorted(name for name in rows if "/" in name), lambda name: name.split("/")[0]):
+            by_method[method] = min((rows[name] for name in names), key=score)
+        *cell, seed = document["cell"]
+        retrained = [rows[name] for name in RETRAINED]
+        return cls(tuple(cell), seed, {ORIGINAL: rows[ORIGINAL], **by_method}, retrained)
+
+    def differences(self, method: str) -> dict[str, float]:
+        """Metric → the method's value less the retrained models' mean."""
+        return {name: self.rows[method][name] - mean(row[name] for row in self.retrained) for name in GAPS}
+
+    def gap(self, method: str) -> float:
+        """Avg Gap to the mean of the retrained models."""
+        return mean(map(abs, self.differences(method).values()))
+
+    @property
+    def floor(self) -> float:
+        """What one more retrained model's Avg Gap would be.
+
+        Each one's gap to the mean of the n − 1 others, whose variance is n/(n − 1) trainings', scaled to a gap to the
+        mean of n, of which it is (n + 1)/n.
+        """
+        n, own = len(self.retrained), []
+        for place, row in enumerate(self.retrained):
+            others = [other for number, other in enumerate(self.retrained) if number != place]
+            own.append(mean(abs(row[name] - mean(other[name] for other in others)) for name in GAPS))
+        return mean(own) * float(np.sqrt((n + 1) / n / (n / (n - 1))))
+
+    @property
+    def jsd_floor(self) -> float:
+        """What two retrained models differ by on the forget set."""
+        return mean(row["jsd"] for row in self.retrained[1:])
+
+
+def score(row: Row) -> float:
+    """What is chosen by, without a retrained model; less is better."""
+    found = retrain_free_score(ModelResult("row", values={name: row[name] for name in NEEDED}))
+    assert found is not None
+    return found
+
+
+def read(folder: Path, with_all: bool = False) -> list[Run]:
+    """The runs whose every configuration was measured."""
+    runs = [Run.of(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*-seed*.json"))]
+    most = max((len(run.rows) for run in runs), default=0)
+    wanted = {LASTING, LOTUS, OWN, "salun", "finetune, annealed"}
+    return [run for run in runs if wanted <= run.rows.keys() and (not with_all or len(run.rows) >= most - 1)]
+
+
+def methods_of(runs: Sequence[Run]) -> list[str]:
+    """The original and the methods that every run has, with those that some models refuse."""
+    names = dict.fromkeys(name for run in runs for name in run.rows)
+    return [name for name in names if any(name in run.rows for run in runs)]
+
+
+def overall(runs: Sequence[Run]) -> str:
+    """A row a method: means over all runs in which it took part."""
+    rows = []
+    for name in methods_of(runs):
+        mine = [run for run in runs if name in run.rows]
+        floors = [run.gap(name) / run.floor for run in mine]
+        excess = [run.rows[name]["relearning_excess"] for run in mine]
+        test = [run.differences(name)["test_accuracy"] for run in mine]
+        cost = [run.rows[name]["visits"] / run.rows[LOTUS]["visits"] for run in mine]
+        divergence = [run.rows[name]["jsd"] / run.jsd_floor for run in mine]
+        rows.append([
+            name, f"{mean(run.gap(name) for run in mine):.4f}", f"{mean(floors):.1f}", f"{max(floors):.1f}",
+            f"{mean(excess):+.3f}", f"{max(map(abs, excess)):.3f}", f"{mean(test):+.3f}", f"{mean(divergence):.2f}",
+            f"{mean(cost):.1f}",
+        ])  # fmt: skip
+    floor = ["*floor: retrain again*", f"{mean(run.floor for run in runs):.4f}", "1.0", "", "", "", "", "1.00", ""]
+    heads = [
+        "Avg Gap",
+        "in floors",
+        "worst",
+        "Relearning",
+        "worst",
+        "Test − retrain",
+        "JSD / floor",
+        "Visits / LoTUS's",
+    ]
+    return markdown_table(["Method", *heads], [*rows, floor])
+
+
+def by_cell(runs: Sequence[Run], value: Callable[[Run, str], float], form: str) -> str:
+    """A row a cell, a column a method: means over seeds."""
+    names = methods_of(runs)
+    rows = []
+    for cell, found in groupby(sorted(runs, key=lambda run: run.cell), lambda run: run.cell):
+        seeds = list(found)
+        cells = [
+            form.format(mean(value(run, n) for run in seeds if n in run.rows)) if n in seeds[0].rows else "–"
+            for n in names
+        ]
+        rows.append([" · ".join(cell), *cells, form.format(mean(run.floor for run in seeds)).lstrip("+")])
+    return markdown_table(["Cell", *names, "floor"], rows)
+
+
+def signed(runs: Sequence[Run]) -> str:
+    """Where each method is off, with its sign: means over all runs."""
+    rows = [
+        [name, *(f"{mean(run.differences(name)[metric] for run in runs if name in run.rows):+.3f}" for metric in GAPS)]
+        for name in methods_of(runs)
+    ]
+    return markdown_table(["Method", "Forget", "Retain", "Test", "MIA member rate"], rows)
+
+
+def aims(runs: Sequence[Run]) -> str:
+    """What matching and the warm restart set out to reach, and in how many runs they did."""
+
+    def matching(run: Run) -> list[tuple[str, bool]]:
+        row = run.rows[OWN]
+        return [
+            ("Avg Gap at most 2.5 floors", run.gap(OWN) <= 2.5 * run.floor),
+            ("at most 1.5 times LoTUS's visits", row["visits"] <= 1.5 * run.rows[LOTUS]["visits"]),
+        ]
+
+    def lasting(run: Run) -> list[tuple[str, bool]]:
+        row, gold = run.rows[LASTING], run.differences(LASTING)
+        off = [abs(row["forget_accuracy"] - row["own_unseen_accuracy"])]
+        off.append(abs(row["mia_member_rate"] - row["own_unseen_member_rate"]))
+        return [
+            ("|relearning excess| at most 0.03", abs(row["relearning_excess"]) <= 0.03),
+            ("forget accuracy within 0.02 of its own on unseen data", off[0] <= 0.02),
+            ("member rate within 0.02 of its own on unseen data", off[1] <= 0.02),
+            ("retain no more than 0.01 below retraining", gold["retain_accuracy"] >= -0.01),
+            ("test no more than 0.01 below retraining", gold["test_accuracy"] >= -0.01),
+            ("JSD at most its floor + 5 %", row["jsd"] <= 1.05 * run.jsd_floor),
+        ]
+
+    rows = []
+    for name, check in ((OWN, matching), (LASTING, lasting)):
+        found = [check(run) for run in runs]
+        for place, (aim, _) in enumerate(found[0]):
+            rows.append([name, aim, f"{sum(each[place][1] for each in found)} of {len(runs)}"])
+    return markdown_table(["Method", "Aim", "Met in"], rows)
+
+
+def ranking(runs: Sequence[Run], value: Callable[[Row], float]) -> list[float]:
+    """Spearman's correlation of a figure with Avg Gap, over methods and original, where these differ.
+
+    Runs in which the methods' gaps lie within one floor of each other have nothing to rank.
+    """
+    found = []
+    for run in runs:
+        gaps = [run.gap(name) for name in run.rows]
+        if max(gaps) - min(gaps) > run.floor:
+            found.append(float(spearmanr([value(run.rows[name]) for name in run.rows], gaps).statistic))
+    return found
+
+
+def rankings(runs: Sequence[Run]) -> str:
+    """How the retrain-free figures rank the methods, one row each."""
+    figures: dict[str, Callable[[Row], float]] = {
+        "retrain-free gap": lambda row: row["retrain_free_gap"],
+        "mean of its four differences and the excess": score,
+        "gap + excess": lambda row: row["retrain_free_gap"] + abs(row["relearning_excess"]),
+    }
+    rows = []
+    for name, value in figures.items():
+        found = ranking(runs, value)
+        cells = (f"{mean(found):.2f} ± {np.std(found):.2f}", f"{min(found):.2f}", f"{max(found):.2f}")
+        rows.append([name, *cells, f"{sum(rank >= 0.9 for rank in found)} of {len(found)}"])
+    return markdown_table(["Figure", "Mean", "Least", "Most", "0.9 or more"], rows)
+
+
+def sections(runs: Sequence[Run]) -> list[str]:
+    """The parts of the Markdown file."""
+    cells, seeds = len({run.cell for run in runs}), sorted({run.seed for run in runs})
+    return [
+        f"{cells} cells (data set · model · forget set), {len(runs)} runs, seeds {', '.join(map(str, seeds))}. Of two "
+        "configurations of each method the one counts that is chosen without a retrained model (mean of the "
+        "retrain-free gap's four differences and |relearning excess|). Gaps are to the mean of "
+        f"{len(RETRAINED)} retrained models, and in floors: in what one more retrained model's would be.",
+        "## Over all cells",
+        overall(runs),
+        "*worst*: the largest of all runs; of relearning, by its size. A relearning excess says that what was "
+        "forgotten comes back; it cannot say so of a model that still knows everything. Visits: samples learned "
+        "from, as a multiple of LoTUS's.",
+        "## Where each is off",
+        "Means over all runs, method less retraining. Avg Gap charges a model for being better than retraining, too.",
+        signed(runs),
+        "## What was aimed at",
+        aims(runs),
+        "## Avg Gap by cell",
+        by_cell(runs, Run.gap, "{:.4f}"),
+        "## Relearning excess by cell",
+        by_cell(runs, lambda run, name: run.rows[name]["relearning_excess"], "{:+.3f}"),
+        "## How well the choice ranks",
+        "Spearman's correlation with Avg Gap, over methods and original, in the runs in which these differ by more "
+        "than the floor. The excess tells of what Avg Gap does not see, so that it cannot but rank worse by it; added "
+        "whole, it favours models that still know everything, which nothing can come back to.",
+        rankings(runs),
+    ]
+
+
+def main() -> None:
+    """Read, choose, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="output_dir of floor_comparison.py")
+    parser.add_argument("--output", type=Path, default=Path("floor_comparison"), help="path without suffix")
+    parser.add_argument("--title", default="The comparison with floors", help="heading of the page")
+    parser.add_argument("--methods", choices=["ours", "all"], default="ours", help="as in floor_comparison.py")
+    options = parser.parse_args()
+    runs = read(options.folder, options.methods == "all")
+    if not runs:
+        parser.error(f"no finished cell in {options.folder}: run floor_comparison.py first")
+    text = "\n\n".join([f"# {options.title}", *sections(runs)])
+    options.output.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    lines = [json.dumps({
+        "cell": run.cell, "seed": run.seed, "floor": round(run.floor, 5),
+        "retrained": list(map(_rounded, run.retrained)),
+        "rows": {name: {"gap_to_mean": round(run.gap(name), 5), **_rounded(row)} for name, row in run.rows.items()},
+    }) for run in runs]  # fmt: skip
+    options.output.with_suffix(".json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+
+
+def _rounded(row: Row) -> dict[str, Any]:
+    return {name: round(value, 5) for name, value in row.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The tables with floors, by hand: which configuration counts, gaps to a mean, what the floor is, and the ranking."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from floor_comparison import RETRAINED, FloorCell, configurations, counted_visits, other_configurations
+from floor_report import LASTING, LOTUS, OWN, Run, by_cell, main, overall, ranking, read, score
+
+from hf_lotus.methods import METHODS
+from tests.conftest import TINY_MODELS
+
+
+def row(forget=0.5, member=0.5, gap=0.1, excess=0.0, **more):
+    known = {"retain_accuracy": 0.9, "test_accuracy": 0.6, "jsd": 0.3, "visits": 100, "own_unseen_accuracy": 0.5}
+    own = {"forget_accuracy": forget, "mia_member_rate": member, "own_unseen_member_rate": 0.5}
+    return {**known, **own, "retrain_free_gap": gap, "relearning_excess": excess, **more}
+
+
+def document(seed=0, **methods):
+    gold = dict(zip(RETRAINED, (row(0.4), row(0.44), row(0.48)), strict=True))
+    rows = {"original": row(1.0, 0.9, gap=0.3), **gold}
+    given = {OWN: (row(0.5, gap=0.02), row(0.45, gap=0.05)), LASTING: (row(0.46), row()), **methods}
+    for name in (LOTUS, "salun", "finetune, annealed"):
+        given.setdefault(name, (row(0.9, gap=0.2), row(0.8, gap=0.1, excess=0.9)))
+    for name, pair in given.items():
+        rows |= {f"{name}/{number}": one for number, one in enumerate(pair)}
+    return {"cell": ["digits", "vit", "10 %", seed], "controls": {}, "rows": rows}
+
+
+class TestOneRun:
+    run = Run.of(document())
+
+    def test_the_configuration_that_the_retrain_free_rule_chooses_counts(self):
+        assert self.run.rows[OWN]["forget_accuracy"] == 0.5  # 0.02, and not the one that is nearer to retraining
+        assert self.run.rows[LOTUS]["forget_accuracy"] == 0.9  # (4 · 0.2 + 0) / 5 < (4 · 0.1 + 0.9) / 5
+        assert score(row(gap=0.1, excess=-0.4)) == pytest.approx((0.4 + 0.4) / 5)
+
+    def test_gaps_are_to_the_mean_and_signed_differences_from_it(self):
+        assert self.run.gap(OWN) == pytest.approx(abs(0.5 - 0.44) / 4)
+        assert self.run.differences("original")["forget_accuracy"] == pytest.approx(0.56)
+
+    def test_the_floor_is_what_one_more_retrained_model_would_read(self):
+        """Each to the mean of the other two: 0.06, 0 and 0.06, in one figure of four; 4/3 to 3/2 of a variance."""
+        assert self.run.floor == pytest.approx((0.06 + 0 + 0.06) / 3 / 4 * (4 / 3 / 1.5) ** 0.5)
+        assert self.run.jsd_floor == pytest.approx(0.3)
+
+    def test_a_figure_that_ranks_as_avg_gap_does_has_a_correlation_of_one(self):
+        assert ranking([self.run], lambda row: row["forget_accuracy"]) == pytest.approx([1.0])
+        flat = Run.of(
+            document(**{name: (row(0.45),) for name in (OWN, LASTING, LOTUS, "salun", "finetune, annealed")})
+        )
+        alike = Run(flat.cell, 0, {name: row(0.45) for name in flat.rows}, flat.retrained)
+        assert ranking([alike], score) == []  # nothing differs by more than the floor
+
+
+def test_tables_and_json_of_what_is_finished(tmp_path, monkeypatch):
+    for seed in (0, 1):
+        (tmp_path / f"digits-vit-10-seed{seed}.json").write_text(json.dumps(document(seed)))
+    broken_off = document(2)
+    del broken_off["rows"]["salun/0"], broken_off["rows"]["salun/1"]
+    (tmp_path / "digits-vit-10-seed2.json").write_text(json.dumps(broken_off))
+    runs = read(tmp_path)
+    assert [run.seed for run in runs] == [0, 1]
+    assert "| margin_matching " in overall(runs) and "| *floor: retrain again* |" in overall(runs)
+    assert "digits · vit · 10 %" in by_cell(runs, Run.gap, "{:.4f}")
+    monkeypatch.setattr("sys.argv", ["floor_report", str(tmp_path), "--output", str(tmp_path / "out")])
+    main()
+    text, found = (tmp_path / "out.md").read_text(), json.loads((tmp_path / "out.json").read_text())
+    assert "1 cells" in text and "2 runs, seeds 0, 1" in text and len(found) == 2
+    assert found[0]["rows"][OWN]["gap_to_mean"] == pytest.approx(0.015)
+
+
+def test_every_method_is_compared_and_has_as_many_configurations():
+    for model in ("resnet", "vit"):
+        both = [*configurations(model), *other_configurations(model)]
+        names = [name.split("/")[0] for name in both]
+        assert {names.count(name) for name in names} == {2}
+        told = {name.removesuffix("_r").split(",")[0] for name in names}
+        refused = set() if model == "resnet" else {"ct"}
+        assert {"matching", *METHODS} - {"retrain"} - refused == told
+
+
+def test_visits_are_samples_learned_from():
+    model = TINY_MODELS["vit"]()
+    pixels = torch.zeros(5, 3, 16, 16)
+    with counted_visits(model) as count:
+        model.train()(pixel_values=pixels)
+        model.eval()(pixel_values=pixels)
+        with torch.no_grad():
+            model.train()(pixel_values=pixels)
+    model.train()(pixel_values=pixels)
+    assert count == [5]
+
+
+def test_the_retrained_models_are_three_trainings(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("broad_comparison.train", lambda *_, seed, **__: asked.append(seed))
+    options = argparse.Namespace(output_dir=str(tmp_path), cifar10="", methods="ours")
+    original, retrained, sets = FloorCell("digits", "vit", "10 %", 2, options).models_and_sets()
+    assert asked == [2, 2, 102, 202] and len(retrained) == len(RETRAINED) == 3
+    assert {*sets} == {"forget", "retain", "unseen", "test"}
+    assert len(list(Path(tmp_path, "models").iterdir())) == 4
