@@ -1,8 +1,8 @@
 """`hf-lotus demo`: the whole way on real scans that ship inside scikit-learn, in a minute or two, with no download.
 
-A small ViT and a small ResNet are trained on few scans for a moment, as the stand-in for a published checkpoint: so few
-that they know their own better than others. They are made to forget three in ten of them, with LoTUS and with margin
-matching, and are retrained without them twice for comparison: two trainings differ too.
+A small ViT and a small ResNet are trained on a few scans for a moment, as the stand-in for a published checkpoint: so
+few that they know them by heart. They are made to forget three in ten of them, with LoTUS and with margin matching, and
+are retrained without them twice for comparison: two trainings differ too.
 """
 
 from __future__ import annotations
@@ -62,17 +62,16 @@ class Demo:
     seed: int
 
     def run(self) -> UnlearningResult:
-        """Train, unlearn by each method and measure; the model of the last one is left in the folder, with its card."""
+        """Train, unlearn by each method, measure; the model of the last one is left in the folder, with its card."""
         labels = read_labels(self.digits.train, "label")
         known = self.digits.train.select(stratified_rows(labels, SHARE, self.seed))
         split = ForgetRetainSplit.from_fraction(known, FORGET, self.seed)
-        print(
-            f"\n{self.name}: training the original on {len(known)} scans, and twice without {len(split.forget)} of them"
-        )
+        forgotten = len(split.forget)
+        print(f"\n{self.name}: training the original on {len(known)} scans, and twice without {forgotten} of them")
         trained = self.train(split)
         measured: dict[str, tuple] = {}
         for method in (LoTUS(), MarginMatching()):
-            print(f"{self.name}: unlearning {len(split.forget)} scans by {name_of(method)}")
+            print(f"{self.name}: unlearning {forgotten} scans by {name_of(method)}")
             trainer = self.trainer(split, trained, method)
             trainer.train()
             measured[trainer.method_name] = trainer.student_predictions(), trainer.unlearning_seconds
@@ -127,7 +126,9 @@ class Demo:
         rate = {"learning_rate": 1e-3, "num_train_epochs": 10} if isinstance(method, LoTUS) else {}
         return UnlearningTrainer(
             copy.deepcopy(trained.original),
-            UnlearningArguments(str(self.folder), seed=self.seed, per_device_train_batch_size=32, **rate),
+            UnlearningArguments(
+                str(self.folder), seed=self.seed, per_device_train_batch_size=32, save_strategy="no", **rate
+            ),
             method,
             forget_dataset=split.forget,
             retain_dataset=split.retain,
