@@ -1,8 +1,8 @@
 """`hf-lotus demo`: the whole way on real scans that ship inside scikit-learn, in a minute or two, with no download.
 
 A small ViT and a small ResNet are trained on a few scans for a moment, as the stand-in for a published checkpoint: so
-few that they know them by heart. They are made to forget three in ten of them, with LoTUS and with margin matching, and
-are retrained without them twice for comparison: two trainings differ too.
+few that they know them by heart. They are made to forget three in ten of them, with LoTUS and with margin matching,
+and are retrained without them twice for comparison: two trainings differ too.
 """
 
 from __future__ import annotations
