@@ -6,6 +6,8 @@ The folder holds `original`, `retrain` and `forget_rows.json`. A share of the da
 that a row takes a minute on one core: its figures rank the settings of a method, not the methods. Settings are ranked
 by what needs no retrained model, retrain-free gap + |relearning excess|; the accuracies beside it tell which destroy
 the model. Rows are written as they come, and a run that was broken off goes on. The CSV is written last.
+
+With `--small_vit` the folder is that of `broad_comparison.py`, whose small ViT is unlearned by the methods' defaults.
 """
 
 from __future__ import annotations
@@ -15,10 +17,10 @@ import copy
 import csv
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from broad_comparison import Cell
 from datasets import Dataset, load_dataset
 from torch import nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
@@ -57,17 +59,24 @@ METRICS = {
 
 
 class Setting(NamedTuple):
-    """One row: a method with its learning rate and number of rounds."""
+    """One row: a method with its learning rate and number of rounds, or with its defaults."""
 
     method: UnlearningMethod
-    rate: float
-    rounds: int
+    rate: float | None = None
+    rounds: int | None = None
 
     @property
     def told(self) -> str:
         """The fields that are not the defaults, the rate and the rounds."""
+        if self.rate is None:
+            return "defaults"
         fields = [f"α = {self.method.alpha:g}"] if isinstance(self.method, L1Sparse) else []
         return ", ".join([*fields, f"rate {self.rate:g}", f"{self.rounds} rounds"])
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """Training arguments that are not left to the method."""
+        return {} if self.rate is None else {"learning_rate": self.rate, "num_train_epochs": self.rounds}
 
 
 class SearchedOnceAMUN(AMUN):
@@ -80,6 +89,11 @@ class SearchedOnceAMUN(AMUN):
         if SearchedOnceAMUN.found is None:
             SearchedOnceAMUN.found = super().prepare(run)
         return SearchedOnceAMUN.found
+
+
+def defaults() -> list[Setting]:
+    """Each method that is defined for transformers, as it is."""
+    return [Setting(method()) for method in (Delete, MUNBa, SFRon, L1Sparse, AMUN, MSG, RUM)]
 
 
 def settings() -> list[Setting]:
@@ -98,10 +112,18 @@ def settings() -> list[Setting]:
 
 
 class Subject:
-    """The checkpoint and its sets."""
+    """A model, the one retrained without the forget set, and the sets."""
 
     def __init__(self, options: argparse.Namespace):
-        self.options, folder = options, Path(options.folder)
+        self.options = options
+        models, sets, self.processor = self._small_vit() if options.small_vit else self._checkpoint()
+        self.models = dict(zip(CONTROLS, models, strict=True))
+        self.batch = {} if options.small_vit else {"per_device_train_batch_size": BATCH}
+        self.sets, _ = ready_splits(sets, self.models["original"].config, self.processor)
+        self.evaluator = None
+
+    def _checkpoint(self) -> tuple[list[nn.Module], dict[str, Dataset], object]:
+        options, folder = self.options, Path(self.options.folder)
         data = load_dataset(options.cifar10)
         whole = ForgetRetainSplit.from_file(data["train"], folder / "forget_rows.json")
         held_out = ForgetRetainSplit.from_fraction(data["test"], 0.5)
@@ -109,19 +131,23 @@ class Subject:
             "forget": share(whole.forget, options.forget), "retain": share(whole.retain, options.retain),
             "unseen": share(held_out.forget, options.unseen), "test": share(held_out.retain, options.test),
         }  # fmt: skip
-        self.models = {name: AutoModelForImageClassification.from_pretrained(folder / name) for name in CONTROLS}
-        self.processor = AutoImageProcessor.from_pretrained(folder / "original", backend="pil")
-        self.sets, _ = ready_splits(sets, self.models["original"].config, self.processor)
-        self.evaluator = None
+        models = [AutoModelForImageClassification.from_pretrained(folder / name) for name in CONTROLS]
+        return models, sets, AutoImageProcessor.from_pretrained(folder / "original", backend="pil")
+
+    def _small_vit(self) -> tuple[list[nn.Module], dict[str, Dataset], object]:
+        given = argparse.Namespace(output_dir=self.options.folder, cifar10=self.options.cifar10)
+        cell = Cell("cifar10", "vit", "10 %", 0, given)
+        settings = cell.settings()
+        sets = {name: settings[f"{name}_dataset"] for name in ("forget", "retain", "unseen")}
+        models = [settings["model"], settings["retrain_model"]]
+        return models, {**sets, "test": settings["eval_dataset"]}, cell.processor
 
     def measured(self, model: nn.Module, name: str, setting: Setting | None = None) -> dict[str, float]:
         """The figures of a model, after it was unlearned if a setting is given."""
-        given: Mapping[str, object] = (
-            {} if setting is None else {"learning_rate": setting.rate, "num_train_epochs": setting.rounds}
-        )
+        given = self.batch | ({} if setting is None else setting.arguments)
         arguments = UnlearningArguments(
             str(Path(self.options.output).parent / "runs"), save_strategy="no", logging_strategy="no", seed=0,
-            use_cpu=True, disable_tqdm=True, per_device_train_batch_size=BATCH, **given,
+            use_cpu=True, disable_tqdm=True, **given,
         )  # fmt: skip
         trainer = UnlearningTrainer(
             copy.deepcopy(model), arguments, Finetune() if setting is None else setting.method,
@@ -151,13 +177,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("default_rates"), help="path without suffix")
     for name, count in {"forget": 700, "retain": 6000, "unseen": 1000, "test": 2000}.items():
         parser.add_argument(f"--{name}", type=int, default=count, help=f"rows of the {name} set (default: {count})")
+    parser.add_argument("--small_vit", action="store_true", help="the small ViT of a folder of broad_comparison.py")
     parser.add_argument("--methods", nargs="*", help="names of methods (default: all eight)")
     options = parser.parse_args()
     kept = options.output.with_suffix(".json")
     found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     todo = {name: None for name in CONTROLS} | {
         f"{setting.method.name} · {setting.told}": setting
-        for setting in settings()
+        for setting in (defaults() if options.small_vit else settings())
         if not options.methods or setting.method.name in options.methods
     }
     subject = Subject(options)
