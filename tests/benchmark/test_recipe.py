@@ -7,6 +7,7 @@ from hf_lotus.benchmark.recipe import load_recipe, recipe_names
 from hf_lotus.reporting.paper import paper_results
 
 PAPER_METHODS = {"lotus", "finetune", "neggrad_plus", "random_labels", "bad_teacher", "scrub", "ssd", "unsir"}
+LATER_METHODS = {"delete", "munba", "sfron", "l1_sparse", "amun", "msg", "rum"}
 MINIMAL = """
 dataset: {dataset_name: photos}
 forget: {fraction: 0.1}
@@ -33,7 +34,8 @@ def test_there_is_one_for_every_setting_of_the_paper():
 def test_every_recipe_names_methods_and_options_that_exist(name):
     recipe = load_recipe(name)
     rows = choose(["all"], recipe.methods, has_retrain=True)
-    assert PAPER_METHODS | {"margin_matching", "salun", "salun_lotus"} <= set(rows)
+    assert PAPER_METHODS | {"margin_matching", "salun", "salun_lotus"} | LATER_METHODS <= set(rows)
+    assert ("ct" in rows) == (recipe.model.get("config", {}).get("model_type") in ("resnet", "cifar_resnet"))
     assert list(recipe.seeds) == ([0, 1, 2] if name == "cifar10-small" else [3407, 13, 12])
     assert recipe.tiny().model["config"].keys() >= {"model_type"} and recipe.tiny().forget == recipe.forget
 
@@ -48,6 +50,18 @@ def test_settings_of_the_paper_arrive_where_they_are_read():
     assert choose(["all"], load_recipe("resnet18-cifar100-rocket").methods, True)["lotus"].method.alpha == 32
     assert choose(["all"], load_recipe("vit-imagenet").methods, True)["neggrad_plus"].method.alpha == 0.9999
     assert load_recipe("vit-imagenet").training is None
+
+
+def test_settings_of_other_papers_are_those_of_resnets_and_elsewhere_the_defaults_stand():
+    rows = choose(["all"], load_recipe("resnet18-cifar10").methods, has_retrain=True)
+    assert rows["l1_sparse"].method.alpha == 5e-4 and rows["sfron"].method.alpha == 25
+    given = {name: rows[name].arguments for name in ("delete", "munba", "amun", "rum", "msg", "ct")}
+    assert [given[name].get("learning_rate") for name in given] == [0.01, 7e-3, 0.05, 0.1, None, None]
+    assert given["rum"]["num_train_epochs"] == 20 and given["munba"]["optim_args"] == "momentum=0.9"
+    for name in ("vit-cifar10", "vit-imagenet"):
+        rows = choose(["all"], load_recipe(name).methods, has_retrain=True)
+        # The closed loop's own rate and rounds: 1e-6 and three rounds were those of the open one.
+        assert all(rows[later].arguments == {} for later in ("margin_matching", *LATER_METHODS))
 
 
 def test_a_file_goes_over_what_it_includes(write):

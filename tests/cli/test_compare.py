@@ -53,6 +53,19 @@ def test_all_methods_in_one_table_with_original_and_retrain(compare, capsys):
         assert f" {heading} " in printed
 
 
+def test_what_a_transformer_has_nothing_of_is_left_out_of_all_with_a_note(compare, tmp_path, processor, capsys):
+    TINY_MODELS["vit"]().save_pretrained(tmp_path / "vit")
+    processor.save_pretrained(tmp_path / "vit")
+    only = ["--retrain_again", "0", "--measure_relearning", "False", "--keep_best", "False"]
+    status, out = compare("--model_name_or_path", tmp_path / "vit", "--forget_fraction", "0.1", *only)
+    assert status == 0
+    result = UnlearningResult.from_json(out / "results.json")
+    others = [name for name in METHODS if name not in ("retrain", "ct")]
+    assert [model.name for model in result.models] == ["original", *others, "retrain"]
+    note = "ct is left out: ct cannot unlearn a ViTForImageClassification: ct transposes spatial kernels"
+    assert any(text.startswith(note) for text in result.notes) and note in capsys.readouterr().out
+
+
 def test_class_wise_methods_in_one_table(compare):
     """The noise of UNSIR's classes is costly, and has its own tests."""
     status, out = compare("--methods", *(n for n in METHODS if n != "unsir"), "--forget_class", "digit 3")
