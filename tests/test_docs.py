@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from docs_tables import DOCS, pages, renewed, table
 
@@ -128,6 +129,21 @@ class Place:
         return done.stdout
 
 
+def known_by_heart(data, processor):
+    """A model that knows a data set better than others: of one that does not, LoTUS finds nothing to unlearn."""
+    pixels = processor(list(data["image"]), return_tensors="pt")["pixel_values"]
+    labels = torch.tensor(list(data["label"]))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = TINY_MODELS["resnet"]().train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(pixels).logits, labels).backward()
+        optimizer.step()
+    return model
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, digits, processor):
     """`your-name/photos` and `your-name/resnet-photos` as local folders; a Hub on this machine to publish to."""
@@ -139,7 +155,7 @@ def place(tmp_path_factory, digits, processor):
     for name, rows in splits.items():
         shuffled.select(rows).to_parquet(root / "your-name" / "photos" / f"{name}-00000.parquet")
     cifar10(root / "uoft-cs" / "cifar10")
-    TINY_MODELS["resnet"]().save_pretrained(root / "your-name" / "resnet-photos")
+    known_by_heart(shuffled.select(splits["train"]), processor).save_pretrained(root / "your-name" / "resnet-photos")
     processor.save_pretrained(root / "your-name" / "resnet-photos")
     digits[0]["image"].save(root / "picture.png")
     with pytest.MonkeyPatch.context() as patch, local_hub(root / "home", patch):

@@ -18,7 +18,7 @@ def retrain_free_score(model: ModelResult) -> float | None:
     The gap says how far a model is from treating the forget set as unseen data, and the rest as before, and is the
     mean of four differences; the excess says whether that lasts, and joins them as a fifth. Added whole it would
     outweigh them, and favour models that still know everything, which nothing can come back to: the sum ranks methods
-    worse than the gap alone does (docs/floor_comparison.md). The gap alone where the excess was not measured. No
+    worse than the gap alone does (docs/all_methods.md). The gap alone where the excess was not measured. No
     retrained model takes part in either.
     """
     if model.retrain_free_gap is None:

@@ -185,8 +185,11 @@ class Publisher(TrainerCallback):
 
     @property
     def unchanged(self) -> bool:
-        """Whether the weights are, bit for bit, those from before unlearning."""
-        return weights_digest(self._trainer.run.student) == self._trainer.checkpoints.identity["model"]
+        """Whether the weights are, to the bit, those from before; of divided ones, whether no step was made."""
+        student = self._trainer.run.student
+        if any(hasattr(parameter, "device_mesh") for parameter in student.parameters()):
+            return self._trainer.state.global_step == 0
+        return weights_digest(student) == self._trainer.checkpoints.identity["model"]
 
     # ---- the record ----
 
