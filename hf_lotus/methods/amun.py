@@ -170,10 +170,10 @@ class AMUN(GradientMethod):
         return loss if self.retain_fraction > 0 else loss / 2
 
     def default_arguments(self, task: Task) -> dict[str, object]:
-        """SGD 0.01, momentum 0.9, 10 rounds (ResNet); 1e-3 and 3 for transformers."""
+        """SGD 3e-3, momentum 0.9, 10 rounds (ResNet), chosen without retraining; 1e-3 and 3 for transformers."""
         resnet = task.is_batch_norm_model
         return {
-            "learning_rate": 0.01 if resnet else 1e-3,
+            "learning_rate": 3e-3 if resnet else 1e-3,
             "optim": "sgd",
             "optim_args": "momentum=0.9",
             "weight_decay": 5e-4,

@@ -304,4 +304,4 @@ class TestRefused:
 
 def test_defaults_by_family(tiny_model):
     rates = [AMUN().default_arguments(Task(tiny_model(family), False, 10)) for family in ("resnet", "vit")]
-    assert [rate["learning_rate"] for rate in rates] == [0.01, 1e-3]
+    assert [rate["learning_rate"] for rate in rates] == [3e-3, 1e-3]
