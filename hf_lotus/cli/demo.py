@@ -123,7 +123,7 @@ class Demo:
         }
         salt = Salt.read_or_create(salt_path(self.folder))
         # LoTUS's own rate is for models that were trained for longer.
-        rate = {"learning_rate": 1e-3, "num_train_epochs": 10} if isinstance(method, LoTUS) else {}
+        rate: dict[str, Any] = {"learning_rate": 1e-3, "num_train_epochs": 10} if isinstance(method, LoTUS) else {}
         return UnlearningTrainer(
             copy.deepcopy(trained.original),
             UnlearningArguments(
