@@ -73,7 +73,8 @@ class Requests:
         self.floor = np.stack([np.abs(own[k] - np.delete(own, k, 0).mean(axis=0)) for k in range(POOL)]).mean(axis=0)
 
     def _ready(self, rows: np.ndarray) -> torch.utils.data.Dataset:
-        sets = {"forget": self.parts.train.select(rows), "retain": self.parts.train, "unseen": None, "test": None}
+        rest = self.parts.train.select(np.setdiff1d(np.arange(self.size), rows))
+        sets = {"forget": self.parts.train.select(rows), "retain": rest, "unseen": None, "test": None}
         return ready_splits(sets, self.original.config, self.cell.processor)[0]["forget"]
 
     def confidence(self, model: nn.Module) -> np.ndarray:
