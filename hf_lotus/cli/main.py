@@ -55,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"hf-lotus: unknown command {argv[0]!r}.\n\n{_usage()}", file=sys.stderr)
         return 2
     module = importlib.import_module(f"hf_lotus.cli.{COMMANDS[argv[0]][0]}")
-    importlib.import_module("hf_lotus.cli.terminal").quieten()
+    if "transformers" in sys.modules:  # where it is not, there is nothing that talks
+        importlib.import_module("hf_lotus.cli.terminal").quieten()
     try:
         return module.run(argv[1:])
     except (ValueError, FloatingPointError, OSError) as error:

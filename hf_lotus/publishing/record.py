@@ -22,7 +22,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -320,11 +319,6 @@ def public_selector(selector: Mapping[str, Any]) -> dict[str, Any]:
 def schema() -> dict[str, object]:
     """The JSON Schema of `forget_set.json`."""
     return read_schema(_SCHEMA)
-
-
-def now() -> str:
-    """The time, as a record has it."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def salt_path(folder: str | Path) -> Path:
