@@ -21,7 +21,7 @@ def flag_parser(kinds: type | Sequence[type], command: str, epilog: str | None =
         command: the command's name, for its help.
         epilog: what the help ends with.
     """
-    from transformers import HfArgumentParser  # here, as `parse_text_flags` is to do without its seconds
+    from transformers import HfArgumentParser  # here, as `parse_text_flags` is to do without it
 
     # transformers declares the dataclasses as a `NewType` of its own, which no class is.
     return HfArgumentParser(cast(Any, kinds), prog=f"hf-lotus {command}", allow_abbrev=False, epilog=epilog)
@@ -46,9 +46,7 @@ def text_flag_parser(kind: type, command: str) -> argparse.ArgumentParser:
     for each in fields(kind):
         hint = hints[each.name]
         if not {hint, *get_args(hint)} <= {str, list[str], str | None, list[str] | None, type(None)}:
-            raise TypeError(
-                f"The field {each.name} of {kind.__name__} must be text or a list of text, got {hint}."
-            )
+            raise TypeError(f"The field {each.name} of {kind.__name__} must be text or a list of text, got {hint}.")
         names = dict.fromkeys((f"--{each.name}", f"--{each.name.replace('_', '-')}"))
         parser.add_argument(*names, default=each.default, **each.metadata)
     return parser
