@@ -62,7 +62,7 @@ def document() -> dict[str, Any]:
         described[command] = {
             "prog": parser.prog,
             "trains": any(issubclass(kind, TrainingArguments) for kind in kinds),
-            "shows_defaults": issubclass(parser.formatter_class, argparse.ArgumentDefaultsHelpFormatter),
+            "shows_defaults": parser.formatter_class is argparse.ArgumentDefaultsHelpFormatter,
             "epilog": parser.epilog,
             "options": names,
         }
