@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from .intervals import clopper_pearson
-from .pools import check_pools
+from .pools import check_pools, floor_halves
 
 # Bins of H: width, and number (the last has all that lies above it).
 WIDTH, BINS = 0.5, 13
@@ -131,6 +131,12 @@ class Epsilon:
         forgetting_quality: mean of H over the samples, 1 at best.
         median: of the samples' ε; None where it is infinite.
         share_infinite: of samples that some attack gets right for every model.
+        matched_quality: forgetting quality at the floor's number of models, to hold against the floor.
+        matched_median: median ε at that number; None where it is infinite.
+        floor_quality: forgetting quality of one half of the retrained models against the other: the best attack of
+            many always finds something, and in a small pool much.
+        floor_median: median ε of the same.
+        floor_models: models on each side of the floor.
         bounded_median: of the samples' lower bounds.
         bounded_percentile_95: of the same.
         largest_bounded: what the bound reads of sides that are wholly apart: the most that so many models can show.
@@ -147,6 +153,11 @@ class Epsilon:
     forgetting_quality: float | None
     median: float | None
     share_infinite: float | None
+    matched_quality: float | None
+    matched_median: float | None
+    floor_quality: float | None
+    floor_median: float | None
+    floor_models: int
     bounded_median: float | None
     bounded_percentile_95: float | None
     largest_bounded: float | None
@@ -164,7 +175,9 @@ class Epsilon:
         return {name: value for name, value in asdict(self).items() if name not in ("values", "bounded")}
 
 
-def epsilon(unlearned: np.ndarray, retrained: np.ndarray, *, delta: float = 0.0, confidence: float = 0.95) -> Epsilon:
+def epsilon(
+    unlearned: np.ndarray, retrained: np.ndarray, *, delta: float = 0.0, confidence: float = 0.95, seed: int = 0
+) -> Epsilon:
     """ε of every sample, the competition's score of them, and what of it the size of the pool can prove.
 
     Args:
@@ -172,6 +185,7 @@ def epsilon(unlearned: np.ndarray, retrained: np.ndarray, *, delta: float = 0.0,
         retrained: as there.
         delta: as there.
         confidence: of the bounds.
+        seed: of the halves of the floor.
 
     Returns:
         the figures; none where a side has fewer than four models.
@@ -184,15 +198,23 @@ def epsilon(unlearned: np.ndarray, retrained: np.ndarray, *, delta: float = 0.0,
     counts |= {"delta": delta, "confidence": confidence}
     if min(len(u), len(r)) < FEWEST_MODELS:
         reason = f"ε needs {FEWEST_MODELS} models of each side; there are {len(u)} unlearned and {len(r)} retrained."
-        return Epsilon(*[None] * 6, **counts, values=np.empty(0), bounded=np.empty(0), reason=reason)
+        none = [None] * 7
+        return Epsilon(*none, 0, *[None] * 3, **counts, values=np.empty(0), bounded=np.empty(0), reason=reason)
     values = sample_epsilons(u, r, delta=delta)
     bounded = sample_epsilons(u, r, delta=delta, confidence=confidence)
     apart = sample_epsilons(np.ones((len(u), 1)), np.zeros((len(r), 1)), delta=delta, confidence=confidence)
-    median, middle, high = float(np.median(values)), *np.percentile(bounded, [50, 95])
+    middle, high = np.percentile(bounded, [50, 95])
+    rows, others, half = floor_halves(len(u), len(r), seed)
+    floor, matched = (sample_epsilons(x, r[others[half:]], delta=delta) for x in (r[others[:half]], u[rows]))
     return Epsilon(
         forgetting_quality=float(forgetting_scores(values).mean()),
-        median=median if np.isfinite(median) else None,
+        median=_finite_median(values),
         share_infinite=float(np.isinf(values).mean()),
+        matched_quality=float(forgetting_scores(matched).mean()),
+        matched_median=_finite_median(matched),
+        floor_quality=float(forgetting_scores(floor).mean()),
+        floor_median=_finite_median(floor),
+        floor_models=half,
         bounded_median=float(middle),
         bounded_percentile_95=float(high),
         largest_bounded=float(apart[0]),
@@ -200,3 +222,9 @@ def epsilon(unlearned: np.ndarray, retrained: np.ndarray, *, delta: float = 0.0,
         values=values,
         bounded=bounded,
     )
+
+
+def _finite_median(values: np.ndarray) -> float | None:
+    # Of an even number, the middle may lie between a number and infinity.
+    middle = float(np.median(values))
+    return middle if np.isfinite(middle) else None

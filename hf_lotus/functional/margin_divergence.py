@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import rel_entr
 
 from .intervals import Estimate
-from .pools import check_pools
+from .pools import check_pools, floor_halves
 
 BINS, CLIP, EPSILON = 20, 100.0, 1e-5
 # With fewer models a side there is no histogram to speak of, and no half of them for the floor.
@@ -158,11 +158,8 @@ def klom(
     rng = np.random.default_rng(seed)
     settings: dict[str, Any] = {"bins": bins, "clip": clip, "epsilon": epsilon}
     values = klom_values(p, q, **settings)
-    half = min(len(q) // 2, len(p))
-    order = rng.permutation(len(q))
-    against = q[order[half : 2 * half]]
-    floor = klom_values(q[order[:half]], against, **settings)
-    matched = klom_values(p[rng.permutation(len(p))[:half]], against, **settings)
+    rows, others, half = floor_halves(len(p), len(q), seed)
+    floor, matched = (klom_values(x, q[others[half:]], **settings) for x in (q[others[:half]], p[rows]))
     drawn = [list(_figures(values[rng.integers(len(values), size=len(values))]).values()) for _ in range(resamples)]
     estimates = {
         name: Estimate.of_resamples(value, column, len(values), 0.95)

@@ -50,3 +50,24 @@ def check_used(name: str, used: np.ndarray | None, shape: tuple[int, ...]) -> np
     if used.shape != shape or used.dtype != bool:
         raise ValueError(f"{name} must be booleans of shape {shape}, got {used.dtype} of shape {used.shape}.")
     return used
+
+
+def floor_halves(unlearned: int, retrained: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, int]:
+    """Models for a floor, at random: what half of the retrained models reads against the other half.
+
+    A figure of pools depends on their sizes. So the unlearned models are measured once more with as many of them,
+    against the same half: what the floor is to be held against.
+
+    Args:
+        unlearned: number of unlearned models.
+        retrained: number of retrained models, two or more.
+        seed: of the draw.
+
+    Returns:
+        numbers of unlearned models, shape (half,); numbers of retrained models, first those in the unlearned models'
+        place, then those against, shape (2 · half,); and half.
+    """
+    half = min(retrained // 2, unlearned)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(retrained)[: 2 * half]
+    return rng.permutation(unlearned)[:half], order, half
