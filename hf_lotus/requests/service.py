@@ -20,6 +20,7 @@ from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.methods import LoTUS, UnlearningMethod
 from hf_lotus.models.loading import ModelArguments, load_model, load_processor, on_device
+from hf_lotus.publishing.chain import require_chain
 from hf_lotus.publishing.digests import Salt, salted_digests, sample_contents, weights_digest
 from hf_lotus.publishing.hub import push
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord, now
@@ -203,6 +204,8 @@ class Service:
             )
         with self.arguments.main_process_first(desc="loading the data set"):
             data = load_splits(self.data, original.config.num_labels, self._select)
+        if self.arguments.process_index == 0:
+            require_chain(self.queue.models())
         previous = _record_of(latest)
         trainer = self._trainer(original, latest, previous, data)
         self._train(trainer)
