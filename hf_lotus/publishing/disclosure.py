@@ -269,7 +269,7 @@ def publishable(
     result = record.result
     if record.results is None or result is None:
         return record
-    values = rounded_result(result, {**record.results["samples"], "forget": record.rows}).to_dict()
+    values = rounded_result(result, {"forget": record.rows, **record.results["samples"]}).to_dict()
     return replace(record, results={**record.results, **{key: values[key] for key in ("models", "controls")}})
 
 

@@ -115,7 +115,7 @@ def measure_again(
     splits, class_wise = ready_splits(data.sets, model.config, load_processor(str(folder)), **columns)
     sizes = {name: len(sized(split)) for name, split in splits.items() if split is not None}
     expected = dict(record.results["samples"])
-    samples = {**expected, "forget": record.rows}
+    samples = {"forget": record.rows, **expected}
     yield Check("the sets are as large as recorded", sizes == expected, _differences(sizes, expected))
     expected_retrained = [row.name for row in recorded.models if is_retrained_row(row.name)]
     # Gaps are from the mean of all retrained models: with some of them, none is measured.

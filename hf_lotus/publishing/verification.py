@@ -97,9 +97,8 @@ def _made(check: Callable[[Path, ForgetSetRecord], Check], folder: Path, record:
     try:
         return check(folder, record)
     except Exception as error:
-        return Check(
-            f"the check of {check.__name__.strip('_')} can be made", False, f"{type(error).__name__}: {error}"
-        )
+        name = f"what the record says of its {check.__name__.strip('_')} can be checked"
+        return Check(name, False, f"{type(error).__name__}: {error}")
 
 
 def _digests(folder: Path, record: ForgetSetRecord) -> Check:

@@ -58,7 +58,7 @@ class TestVerify:
         status, printed = verify()
         assert status == 0 and "FAILED" not in printed
         assert "–       the figures, measured again: needs --dataset_name and --salt_file" in printed
-        assert printed.endswith("All that was checked holds.\n")
+        assert "All that was checked holds." in printed and "not that the record lists all that was asked" in printed
 
     def test_a_method_that_changes_nothing_has_a_status_of_its_own_and_fails(self, verify, place, capsys):
         dampens_nothing = ["--method", "ssd", "--alpha", "1e30"]
@@ -90,17 +90,22 @@ class TestVerify:
         assert status == 0 and "needs --salt_file, which finds the forgotten samples" in printed
 
     def test_another_model_in_its_place(self, verify, place, processor):
-        from hf_lotus.publishing.record import RECORD, weight_digests
+        from hf_lotus.publishing.manifest import listed_digests
+        from hf_lotus.publishing.record import RECORD
 
         shutil.copytree(place / "unlearned", place / "swapped", dirs_exist_ok=True)
         swapped = TINY_MODELS["resnet"]()
         swapped.classifier[1].bias.data[3] += 9
         swapped.save_pretrained(place / "swapped")
         status, printed = verify(folder="swapped")
-        assert status == 1 and "FAILED  the weights are those of the record: model.safetensors is another" in printed
+        assert (
+            status == 1
+            and "FAILED  the files are those of the record: config.json is another; model.safetensors is another"
+            in printed
+        )
         # Someone who also forges the record and the card is found out by the data.
         document = json.loads((place / "swapped" / RECORD).read_text())
-        document["weights"] = weight_digests(place / "swapped")
+        document["files"] = listed_digests(place / "swapped")
         (place / "swapped" / RECORD).write_text(json.dumps(document))
         assert main(["card", str(place / "swapped")]) == 0
         assert verify(folder="swapped")[0] == 0

@@ -12,7 +12,8 @@ from transformers import AutoModelForImageClassification
 
 from hf_lotus import ForgetSetRecord
 from hf_lotus.cli.main import main
-from hf_lotus.publishing.hub import PUBLISHED, PublishError, fetch, published_files, push
+from hf_lotus.publishing.hub import PublishError, fetch, push
+from hf_lotus.publishing.manifest import PUBLISHED, published_files
 from hf_lotus.publishing.record import RECORD
 from hf_lotus.publishing.verification import require_whole
 from tests.conftest import TINY_MODELS
@@ -216,7 +217,6 @@ def test_the_command(hub, folder, capsys, monkeypatch):
     assert repository(hub).commits[-1].message == "Forget u7"
     assert "hf-lotus verify me/model" in capsys.readouterr().out
     hub.faults.append(Fault("POST", "/commit/", 403))
-    monkeypatch.setattr("hf_lotus.publishing.hub.published_files", lambda folder: [folder / RECORD])
     assert main(["push", str(folder), "me/other"]) == 2
     printed = capsys.readouterr().err
     assert re.search("was not pushed to me/other: 403", printed) and TOKEN not in printed

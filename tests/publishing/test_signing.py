@@ -25,8 +25,8 @@ from hf_lotus.publishing.attestation import (
     predicate_of,
 )
 from hf_lotus.publishing.digests import file_digest
-from hf_lotus.publishing.hub import published_files
 from hf_lotus.publishing.keys import new_key, read_private_key, read_public_key
+from hf_lotus.publishing.manifest import published_files
 from hf_lotus.publishing.signing import check_signature, sign
 from tests.conftest import TINY_MODELS
 
