@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
+from torch import nn
 
 from hf_lotus.data.checks import check_label_names
 from hf_lotus.data.columns import read_labels
@@ -19,7 +20,7 @@ from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RETRAIN
 from hf_lotus.evaluation.results import ModelResult, is_retrained_row
 from hf_lotus.models.loading import load_model, load_processor, on_device
-from hf_lotus.publishing.digests import Salt, find_rows, salted_digests, sample_contents
+from hf_lotus.publishing.digests import Salt, find_rows, salted_digests, sample_contents, weights_digest
 from hf_lotus.publishing.disclosure import agrees
 from hf_lotus.publishing.record import ForgetSetRecord
 from hf_lotus.publishing.verification import Check
@@ -107,6 +108,8 @@ def measure_again(
     model = on_device(load_model(str(folder)), device)
     given = {role: load_model(name, revision) for role, (name, revision) in models.items() if name is not None}
     loaded = {role: on_device(other, device) for role, other in given.items()}
+    if "original" in loaded:
+        yield from _weights(record, model, loaded["original"])
     columns = {"image_column": arguments.image_column, "label_column": arguments.label_column}
     labels = _labels(data, model.config, arguments.label_column)
     yield labels
@@ -147,6 +150,15 @@ def _labels(data: LoadedData, config: object, label_column: str | None) -> Check
     except ValueError as error:
         return Check(name, False, f"{error} The data set is not to blame: the published config.json says so.")
     return Check(name, True)
+
+
+def _weights(record: ForgetSetRecord, model: nn.Module, original: nn.Module) -> Iterator[Check]:
+    """Whether anything was unlearned, from the models themselves: the record's word for it is its publisher's."""
+    digest, before = weights_digest(model), weights_digest(original)
+    yield Check("the weights are not the original's", digest != before, "" if digest != before else "bit for bit")
+    if record.base_weights is not None and record.previous is None:  # else it began from the last run's model
+        same = record.base_weights == before
+        yield Check("the original is the one that the record began from", same, "" if same else "it is another")
 
 
 def _compare(
