@@ -1,6 +1,6 @@
 """What somebody does to a published model, or to what is told of it, and what `hf-lotus verify` must say of it.
 
-Each is done to a copy of a whole model's folder, of its data and of a queue's runs, by means that anybody has: the files
+Each is done to a copy of a whole model's folder, of its data and of a queue's runs, by means that anybody has: files
 and the command line. So the same list can be run against any version of the package.
 """
 
@@ -22,8 +22,8 @@ class Place:
     """What the attacks are done to.
 
     Attributes:
-        root: with `unlearned` (the model), its salt, `model` (the original), `data`, the forgotten picture `in.png` and
-            the queue `requests`, of two runs.
+        root: with `unlearned` (the model), its salt, `model` (the original), `data`, the forgotten picture `in.png`
+            and the queue `requests`, of two runs.
     """
 
     root: Path
@@ -126,9 +126,10 @@ def reverse_labels(place: Place) -> None:
 
 def omit_a_sample(place: Place) -> None:
     """Take the asked picture out of the list, and have everything agree."""
+    from datasets import Dataset, Features, Image
+
     from hf_lotus import Salt
     from hf_lotus.publishing.digests import merkle_root, sample_contents
-    from datasets import Dataset, Features, Image
 
     picture = Dataset.from_dict({"image": [str(place.root / "in.png")]}, features=Features({"image": Image()}))
     content = sample_contents(picture)[1][0].tobytes()
@@ -146,6 +147,7 @@ def omit_a_sample(place: Place) -> None:
 
 def forge_histogram(place: Place) -> None:
     """Claim that all forgotten samples are of a class that the asked picture does not have."""
+
     def claim(record: dict) -> None:
         record["class_histogram"] = [{"label": 9 - place_label(place), "name": None, "rows": record["rows"]}]
 
@@ -164,9 +166,11 @@ def the_base_model_itself(place: Place) -> None:
 
 def list_code(place: Place) -> None:
     place.add("modeling_own.py", "raise SystemExit('run')\n")
-    place.forge(lambda record: record.get("files", record["weights"] if "weights" in record else {}).update(
-        {"modeling_own.py": hashlib.sha256(place.path("modeling_own.py").read_bytes()).hexdigest()}
-    ))
+    place.forge(
+        lambda record: record.get("files", record["weights"] if "weights" in record else {}).update(
+            {"modeling_own.py": hashlib.sha256(place.path("modeling_own.py").read_bytes()).hexdigest()}
+        )
+    )
 
 
 def ask_for_code(place: Place) -> None:
@@ -205,92 +209,230 @@ def another_first_record(place: Place) -> None:
 
 HOSTILE, STRANGER, PUBLISHER, OWNER = "hostile repository", "stranger", "publisher", "owner's queue"
 ATTACKS = [
-    Attack(STRANGER, "flips a bit of the weights", lambda p: p.flip(p.path("model.safetensors")),
-           FILES + "model.safetensors is another"),
+    Attack(
+        STRANGER,
+        "flips a bit of the weights",
+        lambda p: p.flip(p.path("model.safetensors")),
+        FILES + "model.safetensors is another",
+    ),
     Attack(STRANGER, "reverses id2label", reverse_labels, FILES + "config.json is another"),
-    Attack(STRANGER, "reverses id2label, looked at with the data", reverse_labels, FILES + "config.json is another", DATA),
-    Attack(STRANGER, "zeroes image_mean",
-           lambda p: p.edit("preprocessor_config.json", lambda d: d.update(image_mean=[0.0, 0.0, 0.0])),
-           FILES + "preprocessor_config.json is another"),
-    Attack(STRANGER, "removes the processor", lambda p: p.path("preprocessor_config.json").unlink(),
-           FILES + "preprocessor_config.json is missing"),
+    Attack(
+        STRANGER, "reverses id2label, looked at with the data", reverse_labels, FILES + "config.json is another", DATA
+    ),
+    Attack(
+        STRANGER,
+        "zeroes image_mean",
+        lambda p: p.edit("preprocessor_config.json", lambda d: d.update(image_mean=[0.0, 0.0, 0.0])),
+        FILES + "preprocessor_config.json is another",
+    ),
+    Attack(
+        STRANGER,
+        "removes the processor",
+        lambda p: p.path("preprocessor_config.json").unlink(),
+        FILES + "preprocessor_config.json is missing",
+    ),
     Attack(STRANGER, "replaces the figure", swap_figure, FILES + "entropy.png is another"),
     Attack(STRANGER, "removes the figure", lambda p: p.path("entropy.png").unlink(), FILES + "entropy.png is missing"),
-    Attack(STRANGER, "changes a figure in results.json",
-           lambda p: p.edit("results.json", lambda d: d["models"][1].update(forget_accuracy=0.01)),
-           FILES + "results.json is another"),
-    Attack(STRANGER, "changes the data set's name in results.json",
-           lambda p: p.edit("results.json", lambda d: d["provenance"].update(dataset="other/data")),
-           FILES + "results.json is another"),
+    Attack(
+        STRANGER,
+        "changes a figure in results.json",
+        lambda p: p.edit("results.json", lambda d: d["models"][1].update(forget_accuracy=0.01)),
+        FILES + "results.json is another",
+    ),
+    Attack(
+        STRANGER,
+        "changes the data set's name in results.json",
+        lambda p: p.edit("results.json", lambda d: d["provenance"].update(dataset="other/data")),
+        FILES + "results.json is another",
+    ),
     Attack(STRANGER, "puts a link in a file's place", link_elsewhere, FILES + "config.json is another"),
-    Attack(STRANGER, "changes the link to the base model",
-           lambda p: p.replace("README.md", "- Base model: model", "- Base model: [model](https://example.org)"),
-           CARD + "example.org"),
-    Attack(STRANGER, "names a base model in the card's header",
-           lambda p: p.replace("README.md", "library_name:", "base_model: other/model\nlibrary_name:"),
-           CARD + "other/model"),
-    Attack(STRANGER, "writes of 8000 training samples",
-           lambda p: p.replace("README.md", "20 training samples", "8000 training samples"), CARD + "8000 training"),
-    Attack(STRANGER, "writes CERTIFIED into the card",
-           lambda p: p.replace("README.md", "## Limitations", "**CERTIFIED** by an authority.\n\n## Limitations"),
-           CARD + "CERTIFIED"),
-    Attack(STRANGER, "writes CERTIFIED below the card",
-           lambda p: p.path("README.md").write_text(p.path("README.md").read_text() + "\n\nCERTIFIED\n"),
-           CARD),
-    Attack(STRANGER, "takes the limitations out of the card",
-           lambda p: p.replace("README.md", "Approximate unlearning is evidence, not proof: nothing here", "This"), CARD),
-    Attack(STRANGER, "adds a tag to the card", lambda p: p.replace("README.md", "- hf-lotus\n", "- hf-lotus\n- certified\n"),
-           CARD + "certified"),
-    Attack(STRANGER, "adds a license", lambda p: p.replace("README.md", "library_name:", "license: mit\nlibrary_name:"),
-           CARD + "mit"),
+    Attack(
+        STRANGER,
+        "changes the link to the base model",
+        lambda p: p.replace("README.md", "- Base model: model", "- Base model: [model](https://example.org)"),
+        CARD + "example.org",
+    ),
+    Attack(
+        STRANGER,
+        "names a base model in the card's header",
+        lambda p: p.replace("README.md", "library_name:", "base_model: other/model\nlibrary_name:"),
+        CARD + "other/model",
+    ),
+    Attack(
+        STRANGER,
+        "writes of 8000 training samples",
+        lambda p: p.replace("README.md", "20 training samples", "8000 training samples"),
+        CARD + "8000 training",
+    ),
+    Attack(
+        STRANGER,
+        "writes CERTIFIED into the card",
+        lambda p: p.replace("README.md", "## Limitations", "**CERTIFIED** by an authority.\n\n## Limitations"),
+        CARD + "CERTIFIED",
+    ),
+    Attack(
+        STRANGER,
+        "writes CERTIFIED below the card",
+        lambda p: p.path("README.md").write_text(p.path("README.md").read_text() + "\n\nCERTIFIED\n"),
+        CARD,
+    ),
+    Attack(
+        STRANGER,
+        "takes the limitations out of the card",
+        lambda p: p.replace("README.md", "Approximate unlearning is evidence, not proof: nothing here", "This"),
+        CARD,
+    ),
+    Attack(
+        STRANGER,
+        "adds a tag to the card",
+        lambda p: p.replace("README.md", "- hf-lotus\n", "- hf-lotus\n- certified\n"),
+        CARD + "certified",
+    ),
+    Attack(
+        STRANGER,
+        "adds a license",
+        lambda p: p.replace("README.md", "library_name:", "license: mit\nlibrary_name:"),
+        CARD + "mit",
+    ),
     Attack(STRANGER, "adds weights", lambda p: p.add("pytorch_model.bin", "other"), OTHER + "pytorch_model.bin"),
-    Attack(STRANGER, "adds weights in a folder", lambda p: p.add("onnx/model.onnx", "other"), OTHER + "onnx/model.onnx"),
+    Attack(
+        STRANGER, "adds weights in a folder", lambda p: p.add("onnx/model.onnx", "other"), OTHER + "onnx/model.onnx"
+    ),
     Attack(STRANGER, "adds an adapter", lambda p: p.add("adapter_config.json", "{}"), OTHER + "adapter_config.json"),
-    Attack(STRANGER, "adds Python code", lambda p: p.add("modeling_own.py", "raise SystemExit\n"),
-           OTHER + "modeling_own.py"),
-    Attack(STRANGER, "adds auto_map and Python code",
-           lambda p: (p.add("modeling_own.py", ""), p.edit("config.json", lambda d: d.update(auto_map={"AutoModel": "x"}))),
-           "FAILED  no configuration asks to run code of a repository: config.json has auto_map"),
+    Attack(
+        STRANGER,
+        "adds Python code",
+        lambda p: p.add("modeling_own.py", "raise SystemExit\n"),
+        OTHER + "modeling_own.py",
+    ),
+    Attack(
+        STRANGER,
+        "adds auto_map and Python code",
+        lambda p: (
+            p.add("modeling_own.py", ""),
+            p.edit("config.json", lambda d: d.update(auto_map={"AutoModel": "x"})),
+        ),
+        "FAILED  no configuration asks to run code of a repository: config.json has auto_map",
+    ),
     Attack(STRANGER, "adds a pickle", lambda p: p.add("weights.pkl", "x"), OTHER + "weights.pkl"),
-    Attack(STRANGER, "adds a tokenizer", lambda p: p.add("tokenizer_config.json", "{}"), OTHER + "tokenizer_config.json"),
+    Attack(
+        STRANGER, "adds a tokenizer", lambda p: p.add("tokenizer_config.json", "{}"), OTHER + "tokenizer_config.json"
+    ),
     Attack(STRANGER, "adds a certificate", lambda p: p.add("CERTIFICATE.pdf", "x"), OTHER + "CERTIFICATE.pdf"),
-    Attack(STRANGER, "adds a bill of materials of another model", lambda p: p.add("bom.cdx.json", "{}"),
-           "FAILED  the bill of materials is the one that the record makes: bom.cdx.json is another"),
-    Attack(STRANGER, "changes the number of samples in the record", lambda p: p.replace("forget_set.json", '"rows": 20', '"rows": 8000'),
-           "FAILED  the record's digests agree with its Merkle root and its counts"),
-    Attack(STRANGER, "replaces a digest in the record",
-           lambda p: p.edit("forget_set.json", lambda d: d["digests"]["samples"].__setitem__(0, "00" * 32)),
-           "FAILED  the record's digests agree.*the root is not that of the digests"),
-    Attack(STRANGER, "changes the method in the record",
-           lambda p: p.edit("forget_set.json", lambda d: d["method"].update(alpha=9.0)), CARD),
-    Attack(STRANGER, "changes the record's date", lambda p: p.edit("forget_set.json", lambda d: d.update(created="2020")), CARD),
+    Attack(
+        STRANGER,
+        "adds a bill of materials of another model",
+        lambda p: p.add("bom.cdx.json", "{}"),
+        "FAILED  the bill of materials is the one that the record makes: bom.cdx.json is another",
+    ),
+    Attack(
+        STRANGER,
+        "changes the number of samples in the record",
+        lambda p: p.replace("forget_set.json", '"rows": 20', '"rows": 8000'),
+        "FAILED  the record's digests agree with its Merkle root and its counts",
+    ),
+    Attack(
+        STRANGER,
+        "replaces a digest in the record",
+        lambda p: p.edit("forget_set.json", lambda d: d["digests"]["samples"].__setitem__(0, "00" * 32)),
+        "FAILED  the record's digests agree.*the root is not that of the digests",
+    ),
+    Attack(
+        STRANGER,
+        "changes the method in the record",
+        lambda p: p.edit("forget_set.json", lambda d: d["method"].update(alpha=9.0)),
+        CARD,
+    ),
+    Attack(
+        STRANGER,
+        "changes the record's date",
+        lambda p: p.edit("forget_set.json", lambda d: d.update(created="2020")),
+        CARD,
+    ),
     Attack(STRANGER, "removes the record", lambda p: p.path("forget_set.json").unlink(), "FAILED  there is a record"),
-    Attack(HOSTILE, "lists a file of another folder",
-           lambda p: p.edit("forget_set.json", lambda d: d.setdefault("files", {}).update({"../salt": "ab" * 32})),
-           "FAILED  the record can be read"),
-    Attack(HOSTILE, "has a record of deep brackets", lambda p: p.add("forget_set.json", "[" * 100_000),
-           "FAILED  the record can be read"),
-    Attack(HOSTILE, "has terminal escapes in a file's name", lambda p: p.add("a\x1b[2Jb", "x"), OTHER + "a\ufffd\\[2Jb"),
-    Attack(PUBLISHER, "lists Python code in the record", list_code,
-           FILES + "modeling_own.py is none that hf-lotus publishes"),
+    Attack(
+        HOSTILE,
+        "lists a file of another folder",
+        lambda p: p.edit("forget_set.json", lambda d: d.setdefault("files", {}).update({"../salt": "ab" * 32})),
+        "FAILED  the record can be read",
+    ),
+    Attack(
+        HOSTILE,
+        "has a record of deep brackets",
+        lambda p: p.add("forget_set.json", "[" * 100_000),
+        "FAILED  the record can be read",
+    ),
+    Attack(
+        HOSTILE, "has terminal escapes in a file's name", lambda p: p.add("a\x1b[2Jb", "x"), OTHER + "a\ufffd\\[2Jb"
+    ),
+    Attack(
+        PUBLISHER,
+        "lists Python code in the record",
+        list_code,
+        FILES + "modeling_own.py is none that hf-lotus publishes",
+    ),
     Attack(PUBLISHER, "asks for another repository's code", ask_for_code, "FAILED  no configuration asks to run code"),
-    Attack(PUBLISHER, "swaps the labels, and forges record and card", lambda p: (reverse_labels(p), p.forge()),
-           "FAILED  the model numbers its classes as the data set does", DATA),
-    Attack(PUBLISHER, "publishes the original, and forges record and card", the_base_model_itself,
-           "FAILED  the weights are not the original's", DATA),
-    Attack(PUBLISHER, "forges figures, record and card",
-           lambda p: (p.edit("results.json", lambda d: d["models"][1].update(retain_accuracy=0.999)),
-                      p.forge(lambda r: r["results"]["models"][1].update(retain_accuracy=0.999))),
-           "FAILED  lotus: retain accuracy", DATA),
-    Attack(PUBLISHER, "hides a picture by a forged class histogram", forge_histogram,
-           "in.png: IN the forget set", PICTURE, 0),
-    Attack(PUBLISHER, "omits a sample", omit_a_sample, "FAILED  .*in.png: NOT in the forget set", PICTURE + " --expect in"),
-    Attack(PUBLISHER, "puts another salt forward", lambda p: (p.root / "unlearned.forget_set.salt").write_text("ab" * 32),
-           "FAILED  the salt is the record's", PICTURE),
-    Attack(OWNER, "a bit of an earlier run's weights flips", lambda p: p.flip(earlier(p) / "model.safetensors"),
-           "FAILED  .*0001/model is whole: .*model.safetensors is another", "ROOT/requests"),
-    Attack(OWNER, "an earlier run's record is written anew", another_first_record,
-           "FAILED  the record in .*0002/model follows the one before it", "ROOT/requests"),
-    Attack(OWNER, "an earlier run is gone", lambda p: shutil.rmtree(earlier(p)),
-           "FAILED  the record in .*0002/model follows .*an earlier model's folder is missing", "ROOT/requests"),
-]  # fmt: skip
+    Attack(
+        PUBLISHER,
+        "swaps the labels, and forges record and card",
+        lambda p: (reverse_labels(p), p.forge()),
+        "FAILED  the model numbers its classes as the data set does",
+        DATA,
+    ),
+    Attack(
+        PUBLISHER,
+        "publishes the original, and forges record and card",
+        the_base_model_itself,
+        "FAILED  the weights are not the original's",
+        DATA,
+    ),
+    Attack(
+        PUBLISHER,
+        "forges figures, record and card",
+        lambda p: (
+            p.edit("results.json", lambda d: d["models"][1].update(retain_accuracy=0.999)),
+            p.forge(lambda r: r["results"]["models"][1].update(retain_accuracy=0.999)),
+        ),
+        "FAILED  lotus: retain accuracy",
+        DATA,
+    ),
+    Attack(
+        PUBLISHER,
+        "hides a picture by a forged class histogram",
+        forge_histogram,
+        "in.png: IN the forget set",
+        PICTURE,
+        0,
+    ),
+    Attack(
+        PUBLISHER, "omits a sample", omit_a_sample, "FAILED  .*in.png: NOT in the forget set", PICTURE + " --expect in"
+    ),
+    Attack(
+        PUBLISHER,
+        "puts another salt forward",
+        lambda p: (p.root / "unlearned.forget_set.salt").write_text("ab" * 32),
+        "FAILED  the salt is the record's",
+        PICTURE,
+    ),
+    Attack(
+        OWNER,
+        "a bit of an earlier run's weights flips",
+        lambda p: p.flip(earlier(p) / "model.safetensors"),
+        "FAILED  .*0001/model is whole: .*model.safetensors is another",
+        "ROOT/requests",
+    ),
+    Attack(
+        OWNER,
+        "an earlier run's record is written anew",
+        another_first_record,
+        "FAILED  the record in .*0002/model follows the one before it",
+        "ROOT/requests",
+    ),
+    Attack(
+        OWNER,
+        "an earlier run is gone",
+        lambda p: shutil.rmtree(earlier(p)),
+        "FAILED  the record in .*0002/model follows .*an earlier model's folder is missing",
+        "ROOT/requests",
+    ),
+]
