@@ -14,9 +14,9 @@ from accelerate.utils import broadcast_object_list
 
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
+from hf_lotus.publishing.folder_checks import RESULTS
 from hf_lotus.publishing.model_card import write_recorded_card
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord
-from hf_lotus.publishing.verification import RESULTS
 from hf_lotus.trainer.trainer import UnlearningTrainer
 from hf_lotus.utils.files import write_whole
 

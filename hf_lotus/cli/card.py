@@ -8,10 +8,10 @@ from pathlib import Path
 from hf_lotus.cli.flags import flag_parser
 from hf_lotus.evaluation.metrics import ORIGINAL
 from hf_lotus.evaluation.results import UnlearningResult, is_control_row
+from hf_lotus.publishing.folder_checks import RESULTS
 from hf_lotus.publishing.manifest import changed_files
 from hf_lotus.publishing.model_card import CARD, write_model_card, write_recorded_card
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord
-from hf_lotus.publishing.verification import RESULTS
 
 
 @dataclass

@@ -9,9 +9,9 @@ from typing import Any
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
+from hf_lotus.publishing.folder_checks import RESULTS
 from hf_lotus.publishing.model_card import FIGURE, write_model_card, write_recorded_card
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord
-from hf_lotus.publishing.verification import RESULTS
 from hf_lotus.reporting.entropy_figure import comparison_figure
 
 

@@ -188,6 +188,7 @@ def names_at(name: str, folder: Path) -> list[str] | None:
         the names; None where the Hub cannot be asked.
     """
     try:
-        return HfApi().list_repo_files(name, revision=folder.name)
+        siblings = HfApi().model_info(name, revision=folder.name).siblings
     except (HTTP_ERROR, OSError):
         return None
+    return [file.rfilename for file in siblings or []]
