@@ -91,6 +91,9 @@ class TestPush:
         first = push(folder, "me/model")
         assert push(folder, "me/model").oid == first.oid, "nothing has changed"
         os.remove(folder / "entropy.png")
+        record = ForgetSetRecord.from_json(folder / RECORD)
+        record.listing(folder, **record.card).to_json(folder / RECORD)
+        assert main(["card", str(folder)]) == 0
         push(folder, "me/model")
         assert "entropy.png" not in repository(hub).files
 
@@ -243,14 +246,14 @@ class TestFaults:
             return create(api, *args, **options)
 
         monkeypatch.setattr(HfApi, "create_commit", commit)
-        (folder / "README.md").write_text((folder / "README.md").read_text() + "\nMore.\n")
+        assert main(["card", str(folder), "--license", "mit"]) == 0
         push(folder, "me/model", **QUICK)
         assert len(asked) == 2 and "pytorch_model.bin" not in repository(hub).files
 
     def test_an_earlier_model_stays_whole_while_a_push_fails(self, hub, folder):
         push(folder, "me/model")
         before = dict(repository(hub).files)
-        (folder / "README.md").write_text((folder / "README.md").read_text() + "\nMore.\n")
+        assert main(["card", str(folder), "--license", "mit"]) == 0
         hub.faults.append(Fault("POST", "/commit/", 500, times=99))
         with pytest.raises(PublishError):
             push(folder, "me/model", **QUICK)
