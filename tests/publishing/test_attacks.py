@@ -1,5 +1,6 @@
 """Attacks on what is published: every one in the list is found, and named, by `hf-lotus verify`."""
 
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,10 @@ def place(tmp_path_factory, model_and_data):
     """A model that was made to forget two users, what it was made of, and a queue that has served two runs."""
     root = tmp_path_factory.mktemp("place")
     shuffled = model_and_data(root)
+    config = json.loads((root / "model" / "config.json").read_text())
+    names = shuffled.features["label"].names
+    config |= {"id2label": dict(enumerate(names)), "label2id": {name: n for n, name in enumerate(names)}}
+    (root / "model" / "config.json").write_text(json.dumps(config))
     row = shuffled["user_id"][:250].index("u3")
     shuffled[row]["image"].save(root / "in.png")
     (root / "in.label").write_text(str(shuffled[row]["label"]))
