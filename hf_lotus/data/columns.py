@@ -1,11 +1,12 @@
-"""Find the image and the label column of a data set from its features, and read labels without decoding images."""
+"""Find the columns of a data set that hold its samples and labels, and read labels without decoding samples."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict, Value
 
 from hf_lotus.utils.text import nearest
 
@@ -14,6 +15,28 @@ if TYPE_CHECKING:
 
 # Names under which a sample may carry its label, the likeliest first.
 LABEL_NAMES = ("labels", "label", "label_ids")
+# Names under which the data sets of the Hub have their texts, one alone or two that belong together; the first that
+# fits. A name that is not here has to be given: any column of strings may be a text, or a person.
+TEXT_NAMES = (
+    *(("text",), ("sentence",), ("content",), ("review",), ("document",), ("review_body",), ("message",)),
+    *(("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("question", "sentence")),
+)
+
+
+class InputOptions(TypedDict, total=False):
+    """How a data set's rows become model inputs, where its features and the model's processor leave that open.
+
+    Attributes:
+        image_column: name of the image column.
+        text_column: name of the text column, or of two whose texts belong together.
+        label_column: name of the label column.
+        max_length: tokens after which a text is cut off.
+    """
+
+    image_column: str | None
+    text_column: str | Sequence[str] | None
+    label_column: str | None
+    max_length: int | None
 
 
 def require_map_style(dataset: object, what: str) -> None:
@@ -52,6 +75,62 @@ def find_image_column(dataset: Dataset, named: str | None = None) -> str | None:
             f"The data set has several image columns ({', '.join(images)}): name one as the image column."
         )
     return images[0] if images else None
+
+
+def find_text_columns(dataset: Dataset, named: str | Sequence[str] | None = None) -> tuple[str, ...]:
+    """Names of the text columns, one or two: those named, else the first usual ones that there are, else none.
+
+    Raises:
+        ValueError: if a named column holds no texts, or there are more than two.
+    """
+    features = dataset.features or {}
+    texts = [name for name, feature in features.items() if _is_text(feature)]
+    if named is None:
+        return next((names for names in TEXT_NAMES if all(name in texts for name in names)), ())
+    wanted = (named,) if isinstance(named, str) else tuple(named)
+    if len(wanted) not in (1, 2):
+        raise ValueError(f"A sample is one text or two that belong together; got {len(wanted)} text columns.")
+    for name in wanted:
+        require_column(dataset, name)
+        if name not in texts:
+            raise ValueError(f"Column {name!r} is {features[name]}, which is no text ({', '.join(texts) or 'none'}).")
+    return wanted
+
+
+def _is_text(feature: object) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def has_plain_columns(dataset: Dataset) -> bool:
+    """Whether all columns hold numbers, strings or classes, and none lists, arrays or files."""
+    return all(isinstance(feature, Value | ClassLabel) for feature in (dataset.features or {}).values())
+
+
+def find_samples(dataset: Dataset, **named: object) -> tuple[str, tuple[str, ...]] | None:
+    """What a data set's raw samples are, and the columns that hold them.
+
+    A column that is named says what they are. Otherwise an image column comes before a text, which may be its caption,
+    and a text is taken only where no column holds lists or arrays, which may be model inputs already.
+
+    Args:
+        dataset: the data set.
+        **named: `InputOptions`; those that name no samples are left alone.
+
+    Returns:
+        "image" or "text", and the columns; None where there are neither.
+
+    Raises:
+        ValueError: if columns of several kinds are named, or a named one is of another kind.
+    """
+    given = {kind: named[f"{kind}_column"] for kind in ("image", "text") if named.get(f"{kind}_column")}
+    if len(given) > 1:
+        raise ValueError(f"Samples are of one kind; got {' and '.join(f'{kind}_column' for kind in given)}.")
+    if "text" not in given and (image := find_image_column(dataset, given.get("image"))) is not None:
+        return "image", (image,)
+    if "text" not in given and not has_plain_columns(dataset):
+        return None
+    texts = find_text_columns(dataset, given.get("text"))
+    return ("text", texts) if texts else None
 
 
 def find_label_column(dataset: Dataset, named: str | None = None, num_labels: int | None = None) -> str:

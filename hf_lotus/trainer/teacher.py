@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PretrainedConfig
 
-from hf_lotus.data.images import ReadyImages
 from hf_lotus.data.prepared import num_samples
+from hf_lotus.data.samples import are_ready
 from hf_lotus.evaluation.predictions import predict
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.logits_cache import KeptLogits
@@ -46,7 +46,7 @@ def may_keep_logits(arguments: UnlearningArguments, samples: Dataset, num_labels
         raise ValueError(f"The teacher's logits cannot be kept: {why}. Leave keep_teacher_logits out.")
     if asked is not None:
         return asked
-    return isinstance(samples, ReadyImages) and not arguments.augments and num_labels is not None
+    return are_ready(samples) and not arguments.augments and num_labels is not None
 
 
 class FrozenTeacher:
