@@ -22,19 +22,30 @@ TEXT_NAMES = (
     *(("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("question", "sentence")),
 )
 
+# The options that name the columns of samples.
+SAMPLE_COLUMNS = ("image_column", "text_column")
 
-class InputOptions(TypedDict, total=False):
-    """How a data set's rows become model inputs, where its features and the model's processor leave that open.
+
+class SampleColumns(TypedDict, total=False):
+    """Which columns hold the samples, where a data set's features leave that open.
 
     Attributes:
         image_column: name of the image column.
         text_column: name of the text column, or of two whose texts belong together.
-        label_column: name of the label column.
-        max_length: tokens after which a text is cut off.
     """
 
     image_column: str | None
     text_column: str | Sequence[str] | None
+
+
+class InputOptions(SampleColumns, total=False):
+    """How a data set's rows become model inputs, where its features and the model's processor leave that open.
+
+    Attributes:
+        label_column: name of the label column.
+        max_length: tokens after which a text is cut off.
+    """
+
     label_column: str | None
     max_length: int | None
 

@@ -130,7 +130,7 @@ def _require_texts(rows: Mapping[str, Sequence[str | None]], start: int) -> None
         missing = next((place for place, value in enumerate(values) if value is None), None)
         if missing is not None:
             raise ValueError(
-                f"Row {start + missing} has no text in column {name!r}. Leave such rows out, or give them an empty text."
+                f"Row {start + missing} has no text in column {name!r}. Leave it out, or give it an empty text."
             )
 
 

@@ -77,6 +77,15 @@ class AMUN(GradientMethod):
         if not 1 < self.growth < float("inf"):
             raise ValueError(f"growth must be above 1 and finite, got {self.growth}. The paper uses 2.")
 
+    def refusal(self, task: Task) -> str | None:
+        """Why there are no adversarial examples to be searched for."""
+        if task.kind != "text":
+            return None
+        return (
+            "it searches for adversarial examples by gradient, and a text is made of tokens, with nothing between "
+            "them. Choose another method, such as margin_matching"
+        )
+
     def streams(self, task: Task) -> Streams:
         """The forget set and the retain set, or the forget set alone."""
         return Streams(forget=True, retain_fraction=self.retain_fraction)

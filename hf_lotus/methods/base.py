@@ -33,6 +33,7 @@ class Task:
         forget_classes: the classes of the forget set, in order.
         num_retain: samples of the retain set.
         num_forget: samples of the forget set.
+        kind: what the samples are, "image" or "text"; None where they are model inputs of the user's.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Task:
     forget_classes: tuple[int, ...] = ()
     num_retain: int = 0
     num_forget: int = 0
+    kind: str | None = None
 
     @property
     def is_batch_norm_model(self) -> bool:

@@ -75,6 +75,15 @@ class UNSIR(GradientMethod):
         if not self.noise_weight >= 0:
             raise ValueError(f"noise_weight must be 0 or more, got {self.noise_weight}.")
 
+    def refusal(self, task: Task) -> str | None:
+        """Why it cannot learn noise in the place of samples."""
+        if task.kind != "text":
+            return None
+        return (
+            "it learns noise by gradient in the place of samples, and a text is made of tokens, with nothing between "
+            "them. Choose another method, such as margin_matching"
+        )
+
     def streams(self, task: Task) -> Streams:
         """A few retain images of each class, and the forget set, or for classes as many places as noise is shown."""
         num_labels = task.num_labels or 1

@@ -9,10 +9,14 @@ from typing import cast
 
 import torch
 from torch import nn
-from transformers import AutoImageProcessor, AutoModelForImageClassification, BaseImageProcessor, PreTrainedModel
+from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.import_utils import is_torchvision_available
 
 import hf_lotus.models.cifar_resnet  # noqa: F401 - registers a model
+from hf_lotus.models.tasks import IMAGE, TASKS, find_task
+
+# What makes model inputs of a kind of samples.
+Processor = BaseImageProcessor | PreTrainedTokenizerBase
 
 
 @dataclass
@@ -21,6 +25,10 @@ class ModelArguments:
 
     model_name_or_path: str = field(metadata={"help": "The trained model: a Hub id or a local folder."})
     model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
+    task: str | None = field(
+        default=None,
+        metadata={"choices": list(TASKS), "help": "What the model classifies. Default: what its configuration says."},
+    )
     retrain_model: str | None = field(
         default=None,
         metadata={"help": "A model trained without the forget set, where there is one; only measured against."},
@@ -45,11 +53,16 @@ def all_retrained(one: str | None, several: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys([*([one] if one else []), *(several or [])]))
 
 
-def load_model(name: str, revision: str | None = None) -> PreTrainedModel:
-    """An image classifier from the Hub or a folder: float32, weights from safetensors alone, no code from there."""
-    return AutoModelForImageClassification.from_pretrained(
-        name, revision=revision, use_safetensors=True, dtype=torch.float32
-    )
+def load_model(name: str, revision: str | None = None, task: str | None = None) -> PreTrainedModel:
+    """A classifier from the Hub or a folder: float32, weights from safetensors alone, no code from there.
+
+    Args:
+        name: the Hub id or folder.
+        revision: branch, tag or commit.
+        task: what it classifies, by the Hub's name; by default what its configuration says.
+    """
+    auto_model = TASKS[find_task(name, revision, task)].auto_model
+    return auto_model.from_pretrained(name, revision=revision, use_safetensors=True, dtype=torch.float32)
 
 
 def on_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:
@@ -58,7 +71,9 @@ def on_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedM
     return cast(PreTrainedModel, module.to(device))
 
 
-def load_processor(name: str | Path, revision: str | None = None) -> BaseImageProcessor:
-    """The image processor of a model, in the variant that the installed libraries can run."""
-    backend = "torchvision" if is_torchvision_available() else "pil"
-    return AutoImageProcessor.from_pretrained(name, revision=revision, backend=backend)
+def load_processor(name: str | Path, revision: str | None = None, task: str | None = None) -> Processor:
+    """The image processor or tokenizer of a model, in the variant that the installed libraries can run."""
+    task, options = find_task(name, revision, task), {}
+    if task == IMAGE:
+        options["backend"] = "torchvision" if is_torchvision_available() else "pil"
+    return TASKS[task].auto_processor.from_pretrained(name, revision=revision, **options)

@@ -125,6 +125,7 @@ def _from_result(result: UnlearningResult) -> _Facts:
         about.get("samples", {}),
         settings,
         about.get("method", {}),
+        about.get("task", "image-classification"),
     )
 
 

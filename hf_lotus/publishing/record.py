@@ -126,6 +126,7 @@ class ForgetSetRecord:
         salt: Salt | None,
         *,
         image_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
         class_names: Mapping[int, str] | None = None,
         selector: Mapping[str, Any] | None = None,
         class_histogram: bool = True,
@@ -138,6 +139,7 @@ class ForgetSetRecord:
             labels: their classes, shape (samples,).
             salt: the owner's; None records no digests.
             image_column: name of the image column, where it cannot be told from the features.
+            text_column: name of the text column or columns, likewise.
             class_names: class number → name.
             selector: by what they were chosen; only what tells of no one is recorded.
             class_histogram: whether to record how many samples each class had.
@@ -154,7 +156,9 @@ class ForgetSetRecord:
         return cls(
             rows=len(labels),
             selector={"by": "not recorded", **public_selector(selector or {})},
-            digests=None if salt is None else digest_samples(samples, labels, salt, image_column),
+            digests=None
+            if salt is None
+            else digest_samples(samples, labels, salt, image_column=image_column, text_column=text_column),
             class_histogram=histogram if class_histogram else None,
             **what,
         )
@@ -168,6 +172,7 @@ class ForgetSetRecord:
         name: str | None = None,
         revision: str | None = None,
         image_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
         label_column: str | None = None,
         num_labels: int | None = None,
         open_rows: bool = False,
@@ -181,6 +186,7 @@ class ForgetSetRecord:
             name: the id or folder that the data set was loaded by.
             revision: the revision that was asked for.
             image_column: name of the image column, where it cannot be told from the features.
+            text_column: name of the text column or columns, likewise.
             label_column: name of the label column, where it cannot be told from the features.
             num_labels: the model's number of classes; chooses between several label columns.
             open_rows: also record the row numbers, for everyone to read.
@@ -199,6 +205,7 @@ class ForgetSetRecord:
             read_labels(split.forget, column),
             salt,
             image_column=image_column,
+            text_column=text_column,
             class_names=dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else None,
             selector=split.selector,
             dataset=origin,

@@ -186,7 +186,7 @@ class RoundTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         """A loader for a data set of the user's: raw samples are made ready first."""
         given = cast(Dataset, self.eval_dataset if eval_dataset is None else eval_dataset)
-        dataset = ready(given, self.processing_class, **self.given.columns)
+        dataset = ready(given, self.processing_class, **self.given.options)
         self._evaluated = dataset
         return self.accelerator.prepare(self._loader(dataset, batch_size=self.args.eval_batch_size))
 
@@ -226,10 +226,16 @@ class RoundTrainer(Trainer):
         return samples.finish(inputs, augmentation, self._noise)
 
     def _seed_batch(self) -> None:
-        """Seed the noise from (seed, rank, step, batch within the step): a resumed run draws the same numbers."""
+        """Seed the noise from (seed, rank, step, batch within the step): a resumed run draws the same numbers.
+
+        So is torch's own source, which dropout draws from: else its masks would depend on all that was drawn since the
+        trainer was made, and would be the same on every rank.
+        """
         step = self.state.global_step
         self._batch_id = (step, self._batch_id[1] + 1 if self._batch_id[0] == step else 0)
-        self._noise.manual_seed(derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id))
+        seed = derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id)
+        self._noise.manual_seed(seed)
+        torch.manual_seed(seed)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Tensor]:
         """As in `Trainer`, with the samples of the optimizer step counted over all ranks, repetitions left out."""
