@@ -18,6 +18,7 @@ from PIL import Image as PILImage
 from scipy.fft import dctn
 from tqdm.auto import tqdm
 
+from hf_lotus.data.audio import audio_content, undecoded
 from hf_lotus.data.columns import SAMPLE_COLUMNS, SampleColumns, find_samples
 from hf_lotus.data.text import folded, text_content
 
@@ -33,8 +34,9 @@ class DigestOptions(SampleColumns, total=False):
     size: int
 
 
+_PLURAL = {"image": "images", "text": "texts", "audio": "clips"}
 # What samples of each kind can be compared by, the default first.
-BY = {"image": ("bytes", "pixels", "phash"), "text": ("text", "folded")}
+BY = {"image": ("bytes", "pixels", "phash"), "text": ("text", "folded"), "audio": ("samples",)}
 
 
 def content_digests(
@@ -44,37 +46,40 @@ def content_digests(
     batch_size: int = 1000,
     size: int = 16,
     text_column: str | Sequence[str] | None = None,
+    audio_column: str | None = None,
 ) -> np.ndarray:
     """A digest of every sample; equal samples have equal digests. Shape (rows,).
 
     Args:
-        dataset: a data set with an image or a text column.
+        dataset: a data set with a column of images, texts or clips.
         image_column: its name; found from the features if None.
         by: of images, "bytes" hashes the encoded files as stored (fast, no decoding, and the default); "pixels" hashes
             decoded RGB pixels, which also finds an image that was saved twice in different encodings; "phash" is the
             perceptual hash, by which the LoTUS paper cleans MUFAC: it also finds an image that was compressed or
             scaled anew, and now and then calls two images the same that only look alike. Of texts, "text" hashes the
-            characters, "folded" what is left of them without case and kinds of spaces.
+            characters, "folded" what is left of them without case and kinds of spaces. Of clips, "samples" hashes the
+            samples on one channel.
         batch_size: samples read at a time.
         size: bytes of a digest. 16 tell samples apart; 32 withstand someone who looks for two that share a digest.
         text_column: name of the text column, or of two whose texts belong together; found from the features if None.
+        audio_column: name of the column of clips, likewise.
 
     Raises:
         ValueError: if there is no column with samples, or for another `by`.
     """
-    found = find_samples(dataset, image_column=image_column, text_column=text_column)
+    found = find_samples(dataset, image_column=image_column, text_column=text_column, audio_column=audio_column)
     if found is None:
-        raise ValueError("The data set has no image column to look for duplicates in, and no text column.")
+        raise ValueError("The data set has no image column to look for duplicates in, and no text or clips.")
     kind, columns = found
     by = by or BY[kind][0]
     if by not in BY[kind]:
-        raise ValueError(f"{kind.capitalize()}s can be compared by {_listed(BY[kind])}, got {by!r}.")
-    samples = dataset.with_format(None).select_columns(list(columns))
+        raise ValueError(f"{_PLURAL[kind].capitalize()} can be compared by {_listed(BY[kind])}, got {by!r}.")
+    samples = undecoded(dataset, *columns) if kind == "audio" else dataset.with_format(None).select_columns([*columns])
     if by == "bytes":
         samples = samples.cast_column(columns[0], Image(decode=False))
     digests = np.empty(len(samples), dtype=f"V{size}")
     hidden = len(samples) < 20_000
-    with tqdm(total=len(samples), desc=f"Hashing {kind}s", unit=kind, leave=False, disable=hidden) as bar:
+    with tqdm(total=len(samples), desc=f"Hashing {_PLURAL[kind]}", unit=kind, leave=False, disable=hidden) as bar:
         for start in range(0, len(samples), batch_size):
             rows = samples[start : start + batch_size]
             for offset, values in enumerate(zip(*(rows[column] for column in columns), strict=True)):
@@ -85,7 +90,7 @@ def content_digests(
 
 def _listed(names: Sequence[str]) -> str:
     *first, last = (repr(name) for name in names)
-    return f"{', '.join(first)} or {last}"
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _content(values: tuple[Any, ...], by: str) -> bytes:
@@ -94,6 +99,8 @@ def _content(values: tuple[Any, ...], by: str) -> bytes:
         return perceptual_hash(values[0])
     if by in BY["image"]:
         return _image_content(values[0])
+    if by in BY["audio"]:
+        return audio_content(values[0])
     texts = [value or "" for value in values]
     return text_content([folded(text) for text in texts] if by == "folded" else texts)
 
@@ -140,7 +147,7 @@ class Duplicates:
     def __str__(self) -> str:
         exact = _told(self.counts)
         more = _told({pair: count for pair, count in self.nearly.items() if count > self.counts[pair]})
-        told = f"Identical {self.kind}s: {exact or 'none across the parts'}"
+        told = f"Identical {_PLURAL[self.kind]}: {exact or 'none across the parts'}"
         return f"{told} (but for case and spaces: {more})." if more else f"{told}."
 
 

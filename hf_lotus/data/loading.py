@@ -45,9 +45,13 @@ class DatasetArguments:
         default=None,
         metadata={"nargs": "+", "help": "Text column, or two whose texts belong together. Default: the usual names."},
     )
+    audio_column: str | None = field(default=None, metadata={"help": "Column of clips. Default: the only one."})
     label_column: str | None = field(default=None, metadata={"help": "Label column. Default: the one that fits."})
     max_length: int | None = field(
-        default=None, metadata={"help": "Tokens after which a text is cut off. Default: as many as the model takes."}
+        default=None,
+        metadata={
+            "help": "Tokens after which a text is cut off, or samples of a clip. Default: as many as the model takes."
+        },
     )
     split_seed: int = field(default=0, metadata={"help": "Seed of random splits."})
     duplicates: str = field(
@@ -62,7 +66,8 @@ class DatasetArguments:
     @property
     def columns(self) -> SampleColumns:
         """Which columns hold the samples, as far as that was said."""
-        return {"image_column": self.image_column, "text_column": self.text_column}
+        named = {"image_column": self.image_column, "text_column": self.text_column}
+        return {**named, "audio_column": self.audio_column}
 
     @property
     def inputs(self) -> InputOptions:

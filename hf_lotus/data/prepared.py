@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import datasets
 from torch.utils.data import Dataset
-from transformers import BaseImageProcessor, PreTrainedTokenizerBase
+from transformers import BaseImageProcessor, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
+from hf_lotus.data.audio import ReadyAudio
 from hf_lotus.data.checks import check_label_names, check_labels, check_rows
 from hf_lotus.data.columns import InputOptions, find_samples, has_plain_columns, require_map_style
 from hf_lotus.data.images import ReadyImages
@@ -55,6 +56,13 @@ KINDS: Mapping[str, Kind] = {
         "AutoTokenizer",
         ("text_column", "label_column", "max_length"),
     ),
+    "audio": Kind(
+        ReadyAudio,
+        SequenceFeatureExtractor,
+        ("raw clips", "a feature extractor"),
+        "AutoFeatureExtractor",
+        ("audio_column", "label_column", "max_length"),
+    ),
 }
 
 
@@ -66,12 +74,12 @@ def ready(
     num_labels: int | None = None,
     **options: Unpack[InputOptions],
 ) -> Dataset:
-    """Make a data set ready for a model: raw images and texts become `ReadySamples`, anything else is left as it is.
+    """Make a data set ready for a model: raw images, texts and clips become `ReadySamples`, others are left alone.
 
     Args:
         dataset: a `datasets.Dataset` with raw samples, or a data set that already yields model inputs and labels, such
             as one with a transform of the user's.
-        processor: the processing class of the model (image processor, tokenizer, or None).
+        processor: the processing class of the model (image processor, tokenizer, feature extractor, or None).
         what: how to call the data set in an error.
         num_labels: the model's number of classes, to choose between several label columns.
         **options: columns and lengths, where the user named them.
@@ -109,7 +117,7 @@ def ready_splits(
     Args:
         given: "forget", "retain", "unseen" and "test" → data set as the user gave it, or None.
         config: the model's configuration.
-        processing_class: the model's image processor or tokenizer.
+        processing_class: the model's image processor, tokenizer or feature extractor.
         **options: columns and lengths, where the user named them.
 
     Returns:

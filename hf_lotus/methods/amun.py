@@ -15,6 +15,7 @@ from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Roun
 from hf_lotus.methods.rounds import Pass, Streams
 
 _IMAGES = "pixel_values"
+_WHY, _OTHER = "it searches for adversarial examples by gradient", "Choose another method, such as margin_matching"
 # The search's steps, as a share of the radius.
 _STEP = 0.1
 # Images that are searched for at once: as many on any number of ranks, so that all find the same.
@@ -79,12 +80,9 @@ class AMUN(GradientMethod):
 
     def refusal(self, task: Task) -> str | None:
         """Why there are no adversarial examples to be searched for."""
-        if task.kind != "text":
-            return None
-        return (
-            "it searches for adversarial examples by gradient, and a text is made of tokens, with nothing between "
-            "them. Choose another method, such as margin_matching"
-        )
+        if task.kind == "text":
+            return f"{_WHY}, and a text is made of tokens, with nothing between them. {_OTHER}"
+        return None if task.kind in ("image", None) else f"{_WHY}, which is tried out on images alone. {_OTHER}"
 
     def streams(self, task: Task) -> Streams:
         """The forget set and the retain set, or the forget set alone."""

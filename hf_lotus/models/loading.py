@@ -9,14 +9,14 @@ from typing import cast
 
 import torch
 from torch import nn
-from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, SequenceFeatureExtractor
 from transformers.utils.import_utils import is_torchvision_available
 
 import hf_lotus.models.cifar_resnet  # noqa: F401 - registers a model
 from hf_lotus.models.tasks import IMAGE, TASKS, find_task
 
 # What makes model inputs of a kind of samples.
-Processor = BaseImageProcessor | PreTrainedTokenizerBase
+Processor = BaseImageProcessor | PreTrainedTokenizerBase | SequenceFeatureExtractor
 
 
 @dataclass
@@ -72,7 +72,7 @@ def on_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedM
 
 
 def load_processor(name: str | Path, revision: str | None = None, task: str | None = None) -> Processor:
-    """The image processor or tokenizer of a model, in the variant that the installed libraries can run."""
+    """The image processor, tokenizer or feature extractor of a model, in the variant that can be run here."""
     task, options = find_task(name, revision, task), {}
     if task == IMAGE:
         options["backend"] = "torchvision" if is_torchvision_available() else "pil"

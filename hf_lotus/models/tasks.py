@@ -10,10 +10,13 @@ from typing import Any
 from huggingface_hub import HfApi
 from torch import nn
 from transformers import (
+    MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
+    AutoFeatureExtractor,
     AutoImageProcessor,
+    AutoModelForAudioClassification,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -21,7 +24,7 @@ from transformers import (
 
 from hf_lotus.utils.text import nearest
 
-IMAGE, TEXT = "image-classification", "text-classification"
+IMAGE, TEXT, AUDIO = "image-classification", "text-classification", "audio-classification"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ TASKS: Mapping[str, ClassifierKind] = {
         MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
         AutoTokenizer,
         "ForSequenceClassification",
+    ),
+    AUDIO: ClassifierKind(
+        AutoModelForAudioClassification,
+        MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
+        AutoFeatureExtractor,
+        "ForAudioClassification",
     ),
 }
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SALT_BYTES = 32
 # What of a sample of each kind is digested.
-_CONTENT = {"image": "pixels", "text": "text"}
+_CONTENT = {"image": "pixels", "text": "text", "audio": "samples"}
 # Each kind of hash begins differently, so that none can stand for another.
 _COMMITMENT, _SAMPLE = b"hf-lotus salt\0", b"hf-lotus sample\0"
 
@@ -39,7 +39,7 @@ class SampleDigests(TypedDict):
 
     Attributes:
         algorithm: of the salted digests.
-        content: what of a sample is digested: "pixels", "text" or "values".
+        content: what of a sample is digested: "pixels", "text", "samples" or "values".
         salt_commitment: `Salt.commitment`.
         merkle_root: `merkle_root` of the samples.
         samples: their salted digests, sorted.
@@ -164,14 +164,14 @@ def sample_contents(samples: torch.utils.data.Dataset, **columns: Unpack[SampleC
 
     Images are known by their decoded pixels, so that one saved again without loss is still the same; one saved again
     as a JPEG is another, and so may be a JPEG that another decoder rounds differently. Texts are known by their
-    characters, to the last space. Samples that are neither are known by all their values.
+    characters, to the last space, and clips by their samples on one channel. Others are known by all their values.
 
     Args:
         samples: a `datasets.Dataset`, or any data set whose samples are mappings.
         **columns: of the samples, where they cannot be told from the features.
 
     Returns:
-        what was digested ("pixels", "text" or "values"), and the digests, shape (samples,).
+        what was digested ("pixels", "text", "samples" or "values"), and the digests, shape (samples,).
 
     Raises:
         ValueError: if a sample is not the same when it is read again, or has values that have no content of their own.

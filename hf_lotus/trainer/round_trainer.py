@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
@@ -228,14 +229,15 @@ class RoundTrainer(Trainer):
     def _seed_batch(self) -> None:
         """Seed the noise from (seed, rank, step, batch within the step): a resumed run draws the same numbers.
 
-        So is torch's own source, which dropout draws from: else its masks would depend on all that was drawn since the
-        trainer was made, and would be the same on every rank.
+        So are torch's and NumPy's own sources, which dropout and SpecAugment draw from: else their masks would depend
+        on all that was drawn since the trainer was made, and would be the same on every rank.
         """
         step = self.state.global_step
         self._batch_id = (step, self._batch_id[1] + 1 if self._batch_id[0] == step else 0)
         seed = derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id)
         self._noise.manual_seed(seed)
         torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Tensor]:
         """As in `Trainer`, with the samples of the optimizer step counted over all ranks, repetitions left out."""
