@@ -1,11 +1,13 @@
 """The command line on clips: forget a speaker, verify, evaluate."""
 
+import runpy
 import sys
+from pathlib import Path
 
 from huggingface_hub import ModelCard
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-from hf_lotus import ForgetSetRecord
+from hf_lotus import ForgetSetRecord, UnlearningResult
 from hf_lotus.cli.main import main
 from tests.support import tiny_audio
 
@@ -34,3 +36,14 @@ def test_a_speaker_is_forgotten_and_the_model_verified(tmp_path, monkeypatch, da
     assert "ok      lotus: rf jsd" in capsys.readouterr().out
     given = ["--model_name_or_path", "out", "--original_model", "model", "--dataset_name", "data", *speaker]
     assert run("evaluate", *given, "--output_dir", "again", "--device", "cpu") == 0
+
+
+def test_the_example_script(tmp_path, monkeypatch, datasets_cache, capsys):
+    tiny_audio.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    script = Path(__file__).parents[2] / "examples" / "unlearn_audio_classification.py"
+    options = ["--model_name_or_path", "model", "--dataset_name", "data", "--output_dir", "out", "--use_cpu", "True"]
+    options += ["--forget_column", "speaker", "--forget_values", "s3", "--disable_tqdm", "True", "--max_steps", "3"]
+    monkeypatch.setattr(sys, "argv", [str(script), *options])
+    runpy.run_path(str(script), run_name="__main__")
+    assert UnlearningResult.from_json("out/results.json").to_markdown() in capsys.readouterr().out

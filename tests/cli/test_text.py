@@ -2,7 +2,9 @@
 
 import json
 import re
+import runpy
 import sys
+from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
@@ -124,3 +126,12 @@ def test_deletion_requests_of_authors(owner, capsys):
 def test_which_model_it_is_can_be_said_wrongly(owner, capsys):
     assert unlearn(owner, "--task", "image-classification") == 2
     assert "BertConfig" in capsys.readouterr().err
+
+
+def test_the_example_script(owner, monkeypatch, capsys):
+    script = Path(__file__).parents[2] / "examples" / "unlearn_text_classification.py"
+    options = ["--model_name_or_path", "model", "--dataset_name", "data", "--output_dir", "by_script", *AUTHOR]
+    monkeypatch.setattr(sys, "argv", [str(script), *options, *TRAINING, "--max_length", "16"])
+    runpy.run_path(str(script), run_name="__main__")
+    result = UnlearningResult.from_json("by_script/results.json")
+    assert result.to_markdown() in capsys.readouterr().out and result.models[1].name == "margin_matching"

@@ -69,12 +69,11 @@ def divided(data: Dataset) -> dict[str, Dataset]:
     return {name: data.select(range(*bound)) for name, bound in bounds.items()}
 
 
-def write(root: Path) -> Dataset:
-    """Put the tiny BERT with its tokenizer, `model`, and the texts in splits, `data`, into a folder."""
-    data = texts()
-    (root / "data").mkdir()
+def write(root: Path, model: str = "model", data: str = "data") -> None:
+    """Put the tiny BERT with its tokenizer, and the texts in splits, into two folders of a folder."""
+    written = texts()
+    (root / data).mkdir()
     for name, rows in {"train": range(180), "validation": range(180, 240), "test": range(240, 300)}.items():
-        data.select(rows).to_parquet(root / "data" / f"{name}-00000.parquet")
-    tiny_bert().save_pretrained(root / "model")
-    tokenizer().save_pretrained(root / "model")
-    return data
+        written.select(rows).to_parquet(root / data / f"{name}-00000.parquet")
+    tiny_bert().save_pretrained(root / model)
+    tokenizer().save_pretrained(root / model)
