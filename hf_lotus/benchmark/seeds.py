@@ -11,7 +11,7 @@ from hf_lotus.benchmark.contenders import progress_line
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.original import logits_on
 from hf_lotus.evaluation.results import UnlearningResult
-from hf_lotus.models.loading import ModelArguments, load_model, load_processor
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student
 from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
@@ -113,7 +113,7 @@ def _compare(
     assert arguments.output_dir is not None
     folder = Path(arguments.output_dir)
     name = source.model_name_or_path, source.model_revision
-    model, processor = load_model(*name, source.task), load_processor(*name, source.task)
+    model, processor = load_student(source), load_processor(*name, source.task)
     known = logits_on(model, processor, arguments.device, **where.inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(where, model.config.num_labels, logits_of=known)

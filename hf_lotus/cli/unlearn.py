@@ -10,7 +10,7 @@ from hf_lotus.cli.parsing import asked_method, parse
 from hf_lotus.cli.unlearn_auto import AUTO, AUTO_HELP, choose_and_unlearn
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.original import logits_on
-from hf_lotus.models.loading import ModelArguments, load_model, load_processor
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student
 from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
@@ -49,7 +49,7 @@ def run(argv: list[str]) -> int:
     model_arguments, data_arguments, recorded, measuring, arguments, method = parsed
     source = model_arguments.model_name_or_path, model_arguments.model_revision
     task = model_arguments.task
-    model, processor = load_model(*source, task), load_processor(*source, task)
+    model, processor = load_student(model_arguments), load_processor(*source, task)
     retrained = [load_model(name, task=task) for name in model_arguments.retrained]
     num_labels = model.config.num_labels
     known = logits_on(model, processor, arguments.device, **data_arguments.inputs)

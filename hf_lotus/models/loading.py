@@ -9,10 +9,17 @@ from typing import cast
 
 import torch
 from torch import nn
-from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase, SequenceFeatureExtractor
-from transformers.utils.import_utils import is_torchvision_available
+from transformers import (
+    AutoConfig,
+    BaseImageProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    SequenceFeatureExtractor,
+)
+from transformers.utils import CONFIG_NAME, is_torchvision_available
 
 import hf_lotus.models.cifar_resnet  # noqa: F401 - registers a model
+from hf_lotus.models.adapters import AdapterArguments, adapter_of, with_adapter
 from hf_lotus.models.tasks import IMAGE, TASKS, find_task
 
 # What makes model inputs of a kind of samples.
@@ -20,10 +27,14 @@ Processor = BaseImageProcessor | PreTrainedTokenizerBase | SequenceFeatureExtrac
 
 
 @dataclass
-class ModelArguments:
+class _NamedModel:
+    model_name_or_path: str = field(metadata={"help": "The trained model: a Hub id or a local folder."})
+
+
+@dataclass
+class ModelArguments(AdapterArguments, _NamedModel):
     """Which model to unlearn."""
 
-    model_name_or_path: str = field(metadata={"help": "The trained model: a Hub id or a local folder."})
     model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of the model."})
     task: str | None = field(
         default=None,
@@ -48,6 +59,12 @@ class ModelArguments:
         return all_retrained(self.retrain_model, self.retrain_models)
 
 
+def load_student(arguments: ModelArguments) -> PreTrainedModel:
+    """The model to unlearn: as it was published, or with a fresh adapter on it."""
+    found = load_model(arguments.model_name_or_path, arguments.model_revision, arguments.task)
+    return arguments.adapted(found)
+
+
 def all_retrained(one: str | None, several: Sequence[str] | None) -> list[str]:
     """The models of `--retrain_model` and `--retrain_models`, none of them twice."""
     return list(dict.fromkeys([*([one] if one else []), *(several or [])]))
@@ -57,12 +74,19 @@ def load_model(name: str, revision: str | None = None, task: str | None = None) 
     """A classifier from the Hub or a folder: float32, weights from safetensors alone, no code from there.
 
     Args:
-        name: the Hub id or folder.
+        name: the Hub id or folder, of whole weights or of an adapter, which is then put on the model that it names.
         revision: branch, tag or commit.
         task: what it classifies, by the Hub's name; by default what its configuration says.
     """
-    auto_model = TASKS[find_task(name, revision, task)].auto_model
-    return auto_model.from_pretrained(name, revision=revision, use_safetensors=True, dtype=torch.float32)
+    adapter, options = adapter_of(name, revision), {"use_safetensors": True, "dtype": torch.float32}
+    if adapter is None:
+        auto_model = TASKS[find_task(name, revision, task)].auto_model
+        return auto_model.from_pretrained(name, revision=revision, **options)
+    base, at = adapter.base_model_name_or_path, adapter.revision
+    if (Path(name) / CONFIG_NAME).is_file():  # what it says of classes goes before what the base says
+        options["config"] = AutoConfig.from_pretrained(name)
+    auto_model = TASKS[find_task(base, at, task)].auto_model
+    return with_adapter(auto_model.from_pretrained(base, revision=at, **options), name, revision)
 
 
 def on_device(model: PreTrainedModel, device: str | torch.device) -> PreTrainedModel:

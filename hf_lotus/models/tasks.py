@@ -22,6 +22,7 @@ from transformers import (
     AutoTokenizer,
 )
 
+from hf_lotus.models.adapters import without_wrapper
 from hf_lotus.utils.text import nearest
 
 IMAGE, TEXT, AUDIO = "image-classification", "text-classification", "audio-classification"
@@ -103,6 +104,7 @@ def _classes(kind: ClassifierKind, config: type) -> set[str]:
 
 def task_of(model: nn.Module) -> str | None:
     """The task of a model that is at hand; None where neither its configuration nor its class tells it."""
+    model = without_wrapper(model)
     name, config = type(model).__name__, type(getattr(model, "config", None))
     for task, kind in TASKS.items():
         if config in kind.models and name in _classes(kind, config):

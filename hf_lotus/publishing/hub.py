@@ -33,7 +33,7 @@ logger = logging.get_logger(__name__)
 PUBLISHED = (
     "*.safetensors",
     "*.safetensors.index.json",
-    "config.json",
+    *("config.json", "adapter_config.json"),
     "generation_config.json",
     "preprocessor_config.json",
     "processor_config.json",

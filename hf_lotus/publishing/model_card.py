@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_lotus.evaluation.metrics import METRICS
 from hf_lotus.evaluation.results import ModelResult, UnlearningResult
+from hf_lotus.models.adapters import ADAPTER_CONFIG
 from hf_lotus.publishing.citations import citations
 from hf_lotus.publishing.record import IN_PROGRESS, RECORD, ForgetSetRecord, public_selector
 from hf_lotus.publishing.sources import source
@@ -139,13 +140,14 @@ def _header(
 ) -> ModelCardData:
     base, dataset = facts.base["id"], facts.dataset["id"]
     tags = ["machine-unlearning", name, "hf-lotus", *(["unfinished"] if unfinished else [])]
-    more: dict[str, Any] = {"base_model_relation": "finetune"} if base else {}
+    adapted = (folder / ADAPTER_CONFIG).is_file()
+    more: dict[str, Any] = {"base_model_relation": "adapter" if adapted else "finetune"} if base else {}
     more |= {"license": metadata["license"]} if metadata.get("license") else facts.license
     return ModelCardData(
         base_model=base,
         datasets=[dataset] if dataset else None,
         language=metadata.get("language"),
-        library_name="transformers",
+        library_name="peft" if adapted else "transformers",
         pipeline_tag=facts.task,
         tags=[*tags, *(tag for tag in _several(metadata.get("tags")) if tag not in tags)],
         model_name=metadata.get("model_name") or folder.resolve().name,

@@ -19,7 +19,7 @@ from hf_lotus.data.prepared import ready_splits
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.methods import LoTUS, UnlearningMethod
-from hf_lotus.models.loading import ModelArguments, load_model, load_processor, on_device
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student, on_device
 from hf_lotus.publishing.digests import Salt, salted_digests, sample_contents, weights_digest
 from hf_lotus.publishing.hub import push
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord, now
@@ -194,7 +194,7 @@ class Service:
     def _make(self) -> None:
         """Unlearn, measure, and leave the model and what was measured in the run's folder."""
         source = self.model.model_name_or_path, self.model.model_revision
-        original, latest = load_model(*source, self.model.task), self.queue.latest()
+        original, latest = load_student(self.model), self.queue.latest()
         self.original_digest = weights_digest(original)
         if latest is not None and latest.plan["original"] != self.original_digest:
             raise ValueError(

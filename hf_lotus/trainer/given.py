@@ -18,6 +18,7 @@ from hf_lotus.data.prepared import num_samples, ready_splits
 from hf_lotus.data.samples import kind_of, require_augmentable
 from hf_lotus.methods import METHODS, GradientMethod, LoTUS, Task, UnlearningMethod, WeightEdit, name_of
 from hf_lotus.methods.base import RefusedModel
+from hf_lotus.models.adapters import is_adapted
 from hf_lotus.models.checks import check_models
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.stopping import stopping_callbacks
@@ -116,7 +117,10 @@ def check_given(
 
 def _check_defined(method: UnlearningMethod, task: Task) -> None:
     """Refuse a model that a method, or one within it, is not defined for."""
-    if (reason := method.refusal(task)) is not None:
+    reason = method.refusal(task)
+    if reason is None and method.writes_all_weights and is_adapted(task.model):
+        reason = "it writes weights below the adapter, which are to stay as they are. Merge the adapter first"
+    if reason is not None:
         raise RefusedModel(f"{name_of(method)} cannot unlearn a {type(task.model).__name__}: {reason}.")
     for each in fields(method):
         if isinstance(inner := getattr(method, each.name), UnlearningMethod):
