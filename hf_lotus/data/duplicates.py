@@ -19,6 +19,7 @@ from scipy.fft import dctn
 from tqdm.auto import tqdm
 
 from hf_lotus.data.columns import find_image_column
+from hf_lotus.data.pictures import read_pictures
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -62,7 +63,7 @@ def content_digests(
     digests = np.empty(len(images), dtype=f"V{size}")
     with tqdm(total=len(images), desc="Hashing images", unit="img", leave=False, disable=len(images) < 20_000) as bar:
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size][column]
+            batch = read_pictures(images, column, range(start, min(start + batch_size, len(images))))
             for offset, image in enumerate(batch):
                 content = perceptual_hash(image) if by == "phash" else _content(image)
                 digests[start + offset] = hashlib.blake2b(content, digest_size=size).digest()

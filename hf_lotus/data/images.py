@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import BaseImageProcessor
 
 from hf_lotus.data.columns import find_image_column, find_label_column, read_labels, require_map_style
+from hf_lotus.data.pictures import read_pictures
 
 # Stores up to this size live in memory; larger ones in an unlinked file beside the data sets' cache.
 IN_MEMORY_BYTES = 1 << 26
@@ -160,7 +161,7 @@ class ReadyImages(torch.utils.data.Dataset):
             raise ValueError(f"The data set has no image column; its columns are {', '.join(dataset.column_names)}.")
         self.labels = torch.from_numpy(read_labels(dataset, find_label_column(dataset, label_column, num_labels)))
         self.images = dataset.with_format(None).select_columns([self.image_column])
-        self.pipeline = PixelPipeline(processor, self.images[0][self.image_column])
+        self.pipeline = PixelPipeline(processor, read_pictures(self.images, self.image_column, [0])[0])
         self.pixels = _shared_tensor((len(dataset), *self.pipeline.shape), self.pipeline.dtype)
         self.is_ready = _shared_tensor((len(dataset),), torch.bool)
 
@@ -175,7 +176,8 @@ class ReadyImages(torch.utils.data.Dataset):
         wanted = torch.as_tensor(rows)
         missing = wanted[~self.is_ready[wanted]].unique()
         if len(missing):
-            prepared = self.pipeline.prepare(self.images[missing.tolist()][self.image_column])
+            assert self.image_column is not None
+            prepared = self.pipeline.prepare(read_pictures(self.images, self.image_column, missing.tolist()))
             if prepared.shape[1:] != self.pixels.shape[1:]:
                 raise ValueError(
                     f"The image processor gave an image of shape {tuple(prepared.shape[1:])} after one of "
@@ -247,6 +249,12 @@ def ready(
     if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] == "custom":
         return dataset
     if find_image_column(dataset, image_column) is None:
+        inputs = getattr(processor, "model_input_names", None) or ["pixel_values"]
+        if isinstance(processor, BaseImageProcessor) and not set(inputs) & set(dataset.column_names):
+            raise ValueError(
+                f"The {what} has no image column, and the model is an image classifier; its columns are "
+                f"{', '.join(dataset.column_names)}. Give the images that it was trained on."
+            )
         return dataset
     if not isinstance(processor, BaseImageProcessor):
         raise ValueError(

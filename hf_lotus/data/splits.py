@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +15,8 @@ from datasets import ClassLabel, Dataset
 
 from hf_lotus.data.columns import find_label_column, read_column, read_labels, require_map_style
 from hf_lotus.data.duplicates import DigestOptions, content_digests, shared_rows
-from hf_lotus.utils.text import nearest
+from hf_lotus.utils.documents import parse_document, read_text
+from hf_lotus.utils.text import nearest, one_line
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -253,13 +253,10 @@ def read_rows(path: str | Path) -> np.ndarray:
         ValueError: if an entry is not a whole number; the message names it.
     """
     path = Path(path)
-    text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin their files with a byte-order mark
+    text = read_text(path, "utf-8-sig")  # spreadsheets begin their files with a byte-order mark
     suffix = path.suffix.lower()
     if suffix == ".json":
-        try:
-            entries = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}.") from error
+        entries = parse_document(text, str(path))
         if not isinstance(entries, list):
             raise ValueError(f"{path} must hold a list of row numbers, got {type(entries).__name__}.")
     elif suffix == ".csv":
@@ -273,16 +270,20 @@ def read_rows(path: str | Path) -> np.ndarray:
                 raise ValueError
             rows.append(int(entry))
         except (TypeError, ValueError):
-            raise ValueError(f"{path}: entry {number} is {entry!r}, not a row number.") from None
+            raise ValueError(f"{path}: entry {number} is {one_line(repr(entry), 60)}, not a row number.") from None
     try:
         return np.asarray(rows, dtype=np.int64)
     except OverflowError:
-        raise ValueError(f"{path}: {max(rows, key=abs)} is too large to be a row number.") from None
+        huge = one_line(max(rows, key=abs), 60)
+        raise ValueError(f"{path}: {huge} is too large to be a row number.") from None
 
 
 def _csv_entries(path: Path, text: str) -> list[str | None]:
     """The cells of the column 'row', or of the only column, which may have a heading; None where a line is short."""
-    lines = [line for line in csv.reader(text.splitlines()) if line]
+    try:
+        lines = [line for line in csv.reader(text.splitlines()) if line]
+    except csv.Error as error:
+        raise ValueError(f"{path} is not valid CSV: {error}.") from error
     header = [cell.strip() for cell in lines[0]] if lines else []
     if "row" in header:
         column = header.index("row")

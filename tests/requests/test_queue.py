@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hf_lotus.requests.queue import DeletionRequest, RequestQueue
+from hf_lotus.requests.retained import Retained
 
 RECEIVED = "2026-01-01T00:00:00+00:00"
 
@@ -110,8 +111,10 @@ def test_the_state_is_told_by_the_files(queue):
         (run.work / name).mkdir(parents=True)
     (run.work / "model.safetensors").write_text("weights")
     assert run.model is None and run.measured is None
-    run.keep({"requests": {}})
-    assert sorted(os.listdir(run.model)) == ["model.safetensors"] and run.measured == {"requests": {}}
+    measured = {"requests": {}, "models": {"original": {}, "model": {}}}
+    run.keep(measured, Retained.of(["ab" * 32], np.array([True]), np.array([False])))
+    assert sorted(os.listdir(run.model)) == ["model.safetensors"] and run.measured == measured
+    assert run.retained.original.tolist() == [True] and run.retained.model.tolist() == [False]
     assert queue.unfinished() == run and queue.latest() is None, "not served before it says so"
     run.finish("now")
     assert queue.unfinished() is None and queue.latest() == run
