@@ -20,7 +20,8 @@ class _Untold(logging.Filter):
     """Drops the lines of a library that say nothing to the reader of a command."""
 
     # Checkpoints are told apart by the number in their name just as well.
-    TEXTS = ("mtime may not be reliable",)
+    # A model that lacks weights, or has them in other shapes, is refused in words of ours.
+    TEXTS = ("mtime may not be reliable", "| MISSING", "| MISMATCH")
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not any(text in record.getMessage() for text in self.TEXTS)

@@ -14,7 +14,7 @@ from hf_lotus.data.columns import find_image_column, find_label_column, read_lab
 from hf_lotus.data.duplicates import content_digests, find_duplicates, shared_rows
 from hf_lotus.data.mufac import clean_mufac, is_mufac, load_mufac
 from hf_lotus.data.selections import split_by_confusion, split_by_memorisation
-from hf_lotus.data.splits import ForgetRetainSplit, stratified_rows
+from hf_lotus.data.splits import ForgetRetainSplit, check_fraction, stratified_rows
 from hf_lotus.functional.memorisation import PROXIES
 from hf_lotus.utils.names import nearby, require_name
 from hf_lotus.utils.seeds import require_seed
@@ -256,6 +256,7 @@ def _select_by_logits(
         hardest = arguments.forget_hardest is not None
         fraction = arguments.forget_hardest if hardest else arguments.forget_easiest
         assert fraction is not None
+        check_fraction(fraction)  # before the model is asked
         logits, proxy = logits_of(train, label_column), arguments.forget_proxy
         return split_by_memorisation(train, logits, fraction, hardest=hardest, proxy=proxy, label_column=label_column)
     first, second, share = _confusion(arguments.forget_confusion)

@@ -313,8 +313,8 @@ class RequestQueue:
         if runs and not self.salt_path.exists():
             raise ValueError(
                 f"The salt of the queue, {self.salt_path}, is gone, and {counted(len(runs), 'run')} counted on it. "
-                "Put it back from a backup. Without it nobody can tell which samples were forgotten, and with another one "
-                "they would be forgotten twice: if it is lost, begin another queue with every request ever made."
+                "Put it back from a backup. Without it nobody can tell which samples were forgotten; if it is lost, "
+                "begin another queue, with every request that was ever made."
             )
         salt = Salt.read_or_create(self.salt_path)
         for run in runs:

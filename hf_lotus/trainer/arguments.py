@@ -172,6 +172,8 @@ class UnlearningArguments(TrainingArguments):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, (int, float)) and 0 <= value < math.inf):
                 raise ValueError(f"{name} must be 0 or more, and finite, got {value}.")
+        if unreadable := [part for part in (self.optim_args or "").split(",") if part and "=" not in part]:
+            raise ValueError(f"optim_args takes name=value, several with commas between, got {unreadable[0]!r}.")
         if self.logging_strategy == "steps" and not self.logging_steps > 0:
             raise ValueError(f"logging_steps must be above 0, got {self.logging_steps}.")
 

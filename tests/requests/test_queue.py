@@ -78,7 +78,7 @@ def test_a_file_that_is_no_request_is_named(queue, change, message):
 def test_a_file_that_is_no_json(queue):
     queue.add(request())
     (queue.folder / "requests" / "one.json").write_text('{"format": ')
-    with pytest.raises(ValueError, match="one.json is not a deletion request"):
+    with pytest.raises(ValueError, match="one.json is not valid JSON"):
         queue.requests()
 
 
