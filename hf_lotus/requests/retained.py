@@ -64,7 +64,8 @@ class Retained:
             ValueError: if it holds something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as found:
+            # From memory: NumPy leaves a file open that is none of its own.
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
                 samples = found["samples"]
                 right = [np.unpackbits(found[name], count=len(samples)).astype(bool) for name in ("original", "model")]
             return cls(samples, *right)

@@ -46,6 +46,7 @@ MEASURED = {
     "requests": {"one": {"samples": 3, "original": FIGURES, "model": FIGURES, "reference": FIGURES}},
     "models": {"original": {"retain": 0.9, "test": 0.8}, "model": {"retain": 0.8, "test": 0.7}},
 }
+PUSHED = {"repo_id": "a/b", "commit": "c"}
 PLAN = {"requests": {"one": {"date": "2026-01-01", "samples": ["0" * 64]}}, "original": "0" * 64}
 RECIPE = {
     "title": "A recipe",
@@ -59,7 +60,7 @@ RECIPE = {
 }
 OPTIONS = {
     "alpha": 2.0,
-    "forget_rows": "rows.json",
+    "dataset_name": "here",
     "forget_values": ["a", "b"],
     "split_seed": 3,
     "duplicates": "move",
@@ -73,6 +74,8 @@ PROOF = {
     "path": [],
 }
 
+RETAINED = Retained.of(["0" * 64], [True], [False]).to_bytes()
+
 
 class Target:
     """Something that reads a file.
@@ -80,8 +83,8 @@ class Target:
     Args:
         name: of it.
         good: the document that it reads well, or bytes.
-        write: puts what is to be read where it is looked for, as bytes.
-        read: reads it.
+        path: where it is looked for.
+        read: reads it, in a folder.
         dump: document → text.
     """
 
@@ -174,7 +177,8 @@ def targets(folder: Path, model: Path) -> Iterator[list[Target]]:
         Target("card, verified", of_model("README.md"), "model/README.md", _verify),
         Target("results", of_model("results.json"), "model/results.json",
                lambda f: UnlearningResult.from_json(f / "model" / "results.json").to_markdown()),
-        Target("card's licence", of_model("README.md"), "model/README.md", lambda f: inherited_license(str(f / "model"))),
+        Target("card's licence", of_model("README.md"), "model/README.md",
+               lambda f: inherited_license(str(f / "model"))),
         Target("config", of_model("config.json"), "model/config.json", lambda f: load_model(str(f / "model"))),
         Target("processor", of_model("preprocessor_config.json"), "model/preprocessor_config.json",
                lambda f: load_processor(f / "model")),
@@ -185,8 +189,8 @@ def targets(folder: Path, model: Path) -> Iterator[list[Target]]:
         Target("request in a queue", REQUEST, "queue/requests/one.json", _queue),
         Target("plan", PLAN, "queue/runs/0001/plan.json", _queue),
         Target("measured", MEASURED, "queue/runs/0001/measured.json", _queue),
-        Target("pushed", {"repo_id": "a/b", "commit": "c"}, "queue/runs/0001/pushed.json", _queue),
-        Target("retained", Retained.of(["0" * 64], [True], [False]).to_bytes(), "queue/runs/0001/retained.npz", _queue),
+        Target("pushed", PUSHED, "queue/runs/0001/pushed.json", _queue),
+        Target("retained", RETAINED, "queue/runs/0001/retained.npz", _queue),
         Target("proof", PROOF, "proof.json",
                lambda f: InclusionProof.from_json(f / "proof.json").leads_to("0" * 64)),
         Target("recipe", RECIPE, "recipe.yaml", lambda f: load_recipe(str(f / "recipe.yaml")).settings(), _dump_yaml),
