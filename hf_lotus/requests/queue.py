@@ -105,7 +105,7 @@ class DeletionRequest:
         if chosen["by"] == "column":
             return f"{len(chosen['values'])} of column {chosen['column']}"
         if chosen["by"] == "rows":
-            return f"{len(chosen['rows'])} rows"
+            return counted(len(chosen["rows"]), "row")
         return f"classes {', '.join(chosen['classes'])}"
 
     def to_text(self) -> str:

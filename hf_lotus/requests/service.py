@@ -34,6 +34,7 @@ from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import last_whole_checkpoint
 from hf_lotus.trainer.publisher import UNCHANGED
 from hf_lotus.trainer.trainer import UnlearningTrainer
+from hf_lotus.utils.text import counted
 
 
 class _NothingNew(Exception):
@@ -266,8 +267,8 @@ class Service:
             gone = set(request["samples"]).difference(digests.tolist(), forgotten)
             if gone:
                 raise ValueError(
-                    f"{len(gone)} samples of request {name}, which run {number} is to forget, are no longer in the "
-                    "data set. Give the data set that still has them; they can be deleted once the run has ended."
+                    f"{counted(len(gone), 'sample')} of request {name}, which run {number} is to forget, "
+                    f"{'is' if len(gone) == 1 else 'are'} no longer in the data set. Give the data set that still has them; they can be deleted once the run has ended."
                 )
         asked = [self.found.rows[name] for name in self.request_run.plan["requests"]]
         new = np.setdiff1d(np.unique(np.concatenate(asked)), self.found.forgotten)

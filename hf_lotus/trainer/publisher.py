@@ -26,6 +26,7 @@ from hf_lotus.publishing.hub import PublishError, explain, push
 from hf_lotus.publishing.model_card import write_model_card
 from hf_lotus.publishing.record import FINISHED, IN_PROGRESS, RECORD, ForgetSetRecord, now, salt_path, weight_digests
 from hf_lotus.publishing.sources import HTTP_ERROR, dataset_source, inherited_license, source
+from hf_lotus.utils.text import counted
 
 if TYPE_CHECKING:
     from hf_lotus.trainer.given import Given
@@ -63,7 +64,7 @@ class Publisher(TrainerCallback):
         rows = num_samples(given.forget)
         if record is not None and record.rows != rows:
             raise ValueError(
-                f"forget_set is the record of {record.rows} samples, and the forget set has {rows}. Make it of the "
+                f"forget_set is the record of {counted(record.rows, 'sample')}, and the forget set has {rows}. Make it of the "
                 "split that forget_dataset comes from, after identical images were moved or dropped."
             )
         self._trainer, self.record = trainer, record
