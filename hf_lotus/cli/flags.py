@@ -1,19 +1,31 @@
-"""Parsers whose flags are the fields of dataclasses."""
+"""Parsers whose flags are the fields of dataclasses, and which say in one line what they cannot read."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, get_args, get_type_hints
 
 if TYPE_CHECKING:
-    from transformers import HfArgumentParser
+    from hf_lotus.cli.dataclass_parser import FlagParser
 
 T = TypeVar("T")
 
 
-def flag_parser(kinds: type | Sequence[type], command: str, epilog: str | None = None) -> HfArgumentParser:
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that raises a `ValueError` in place of printing its usage and ending the process.
+
+    Raises:
+        ValueError: from `parse_args`, for words that it cannot read.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and where the flags are listed."""
+        raise ValueError(f"{message}. {self.prog} --help lists the options.")
+
+
+def flag_parser(kinds: type | Sequence[type], command: str, epilog: str | None = None) -> FlagParser:
     """The parser of `hf-lotus COMMAND`, which takes no abbreviations.
 
     Args:
@@ -21,13 +33,13 @@ def flag_parser(kinds: type | Sequence[type], command: str, epilog: str | None =
         command: the command's name, for its help.
         epilog: what the help ends with.
     """
-    from transformers import HfArgumentParser  # here, as `parse_text_flags` is to do without it
+    from hf_lotus.cli.dataclass_parser import FlagParser  # here, as `parse_text_flags` is to do without transformers
 
     # transformers declares the dataclasses as a `NewType` of its own, which no class is.
-    return HfArgumentParser(cast(Any, kinds), prog=f"hf-lotus {command}", allow_abbrev=False, epilog=epilog)
+    return FlagParser(cast(Any, kinds), prog=f"hf-lotus {command}", allow_abbrev=False, epilog=epilog)
 
 
-def text_flag_parser(kind: type, command: str) -> argparse.ArgumentParser:
+def text_flag_parser(kind: type, command: str) -> OneLineParser:
     """The same parser of a dataclass whose fields are all text or lists of text, without transformers.
 
     Args:
@@ -37,7 +49,7 @@ def text_flag_parser(kind: type, command: str) -> argparse.ArgumentParser:
     Raises:
         TypeError: for a field of another kind.
     """
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=f"hf-lotus {command}",
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
