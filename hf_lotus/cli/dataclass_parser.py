@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
-from hf_lotus.cli.flags import OneLineParser
+from hf_lotus.cli.one_line_parser import OneLineParser
 from hf_lotus.utils.text import nearest
 
 

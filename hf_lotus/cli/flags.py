@@ -5,24 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
+
+from hf_lotus.cli.one_line_parser import OneLineParser
 
 if TYPE_CHECKING:
     from hf_lotus.cli.dataclass_parser import FlagParser
 
 T = TypeVar("T")
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser that raises a `ValueError` in place of printing its usage and ending the process.
-
-    Raises:
-        ValueError: from `parse_args`, for words that it cannot read.
-    """
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and where the flags are listed."""
-        raise ValueError(f"{message}. {self.prog} --help lists the options.")
 
 
 def flag_parser(kinds: type | Sequence[type], command: str, epilog: str | None = None) -> FlagParser:

@@ -8,8 +8,9 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
-from hf_lotus.cli.flags import OneLineParser, flag_parser
+from hf_lotus.cli.flags import flag_parser
 from hf_lotus.cli.method_flags import MethodFlags
+from hf_lotus.cli.one_line_parser import OneLineParser
 from hf_lotus.methods import METHODS
 from hf_lotus.methods.options import INNER, inner_names
 from hf_lotus.utils.documents import read_yaml

@@ -92,6 +92,7 @@ def test_evaluate_measures_the_same_as_unlearn(command, user, tmp_path):
     several = ["--retrain_models", user / "model", user / "model"]
     base = [*trained(user), "--num_train_epochs", "1", "--method", "finetune", "--measure_relearning", *several]
     assert command("unlearn", *base) == 0
+    kept = owner_path(tmp_path / "out")
     shutil.move(tmp_path / "out", tmp_path / "unlearned")
     given = ["--model_name_or_path", tmp_path / "unlearned", "--original_model", user / "model", "--name", "mine"]
     assert command("evaluate", *given, "--measure_relearning", "--device", "cpu", *several) == 0
