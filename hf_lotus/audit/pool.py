@@ -89,7 +89,7 @@ class _Kept:
     @cached_property
     def _places(self) -> tuple[np.ndarray, np.ndarray]:
         """The digests of all parts in their sorted order, and their places in the parts one after another."""
-        every = _sortable(np.concatenate([self.rows.digests[part] for part in PARTS]))
+        every = sortable(np.concatenate([self.rows.digests[part] for part in PARTS]))
         order = np.argsort(every, kind="stable")  # of equal contents the first comes first: train's
         return every[order], order
 
@@ -163,12 +163,12 @@ class _Kept:
                 f"{digests.dtype} of shape {digests.shape}."
             )
         values, order = self._places
-        wanted = _sortable(digests)
+        wanted = sortable(digests)
         at = np.minimum(np.searchsorted(values, wanted), len(values) - 1)
         return np.where(values[at] == wanted, order[at], -1)
 
 
-def _sortable(digests: np.ndarray) -> np.ndarray:
+def sortable(digests: np.ndarray) -> np.ndarray:
     """Digests as hexadecimal bytes: NumPy neither sorts nor compares raw ones, and cuts zeros at the end of others."""
     return np.array([digest.tobytes().hex().encode() for digest in digests], dtype="S64")
 
@@ -333,11 +333,11 @@ class Pool(_Kept):
             digests: of the forget set, V32, shape (samples,).
             label: of the method, if only one is wanted.
         """
-        wanted = set(_sortable(digests).tolist())
+        wanted = set(sortable(digests).tolist())
         names = {
             name
             for name, rows in self.forget_sets.items()
-            if set(_sortable(self.digests["train"][rows]).tolist()) == wanted
+            if set(sortable(self.digests["train"][rows]).tolist()) == wanted
         }
         return [
             each for each in self.unlearned() if each.forget_set in names and label in (None, each.label)

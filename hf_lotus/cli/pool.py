@@ -16,6 +16,7 @@ from hf_lotus.benchmark.contenders import read_entry
 from hf_lotus.benchmark.data import class_names, load_benchmark_data, require_split
 from hf_lotus.benchmark.models import image_processor, initial_model
 from hf_lotus.benchmark.recipe import Recipe, load_recipe, recipe_names
+from hf_lotus.cli import pool_unlearn
 from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import LoadedData
 from hf_lotus.data.splits import ForgetRetainSplit
@@ -96,9 +97,11 @@ class PoolArguments:
 
 def run(argv: Sequence[str]) -> int:
     """Parse, train what is not trained yet, tell of each model; return the exit status."""
+    if argv and argv[0] == "unlearn":
+        return pool_unlearn.run(argv[1:])
     shipped = (
         f"Recipes: {', '.join(recipe_names())}. Started several times on one folder, the processes share the work; a "
-        "model whose process was killed is taken up by another."
+        "model whose process was killed is taken up by another. `hf-lotus pool unlearn` unlearns from the models."
     )
     (arguments,) = parse(list(argv), [PoolArguments], "pool", epilog=shipped)
     recipe = arguments.reduced()
