@@ -29,16 +29,32 @@ def label_probe(features: np.ndarray, labels: np.ndarray, seed: int = 0) -> floa
     Raises:
         ValueError: if features are not finite, or fewer than two classes have five samples.
     """
+    return float(label_hits(features, labels, seed).mean())
+
+
+def label_hits(features: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Which samples the cross-validated classifier of `label_probe` gets right, of those that are not left out.
+
+    Args:
+        features: as in `label_probe`.
+        labels: likewise.
+        seed: likewise.
+
+    Returns:
+        booleans, shape (samples of classes with five samples or more,).
+
+    Raises:
+        ValueError: as `label_probe`.
+    """
     features = _finite(features)
-    kinds, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
     enough = counts[which] >= FOLDS
     if np.count_nonzero(counts >= FOLDS) < 2:
         raise ValueError(
             f"A probe of the labels needs two classes of {FOLDS} samples or more, got classes of "
             f"{', '.join(map(str, counts.tolist()))} samples. Measure more samples."
         )
-    predicted = _cross_validated(features[enough], which[enough], seed, "predict")
-    return float((predicted == which[enough]).mean())
+    return _cross_validated(features[enough], which[enough], seed, "predict") == which[enough]
 
 
 def membership_probe(forget: np.ndarray, unseen: np.ndarray, seed: int = 0) -> float:
@@ -55,6 +71,25 @@ def membership_probe(forget: np.ndarray, unseen: np.ndarray, seed: int = 0) -> f
     Raises:
         ValueError: if features are not finite, or a side has fewer than five samples.
     """
+    scores = membership_scores(forget, unseen, seed)
+    is_forget = np.repeat([1, 0], [len(side) for side in scores])
+    return float(roc_auc_score(is_forget, np.concatenate(scores)))
+
+
+def membership_scores(forget: np.ndarray, unseen: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """How sure the cross-validated classifier of `membership_probe` is that each sample is a forgotten one.
+
+    Args:
+        forget: as in `membership_probe`.
+        unseen: likewise.
+        seed: likewise.
+
+    Returns:
+        of the forget and the unseen samples, 0 … 1, shapes (samples,) and (others,).
+
+    Raises:
+        ValueError: as `membership_probe`.
+    """
     sides = [_finite(forget), _finite(unseen)]
     if min(map(len, sides)) < FOLDS:
         raise ValueError(
@@ -62,7 +97,7 @@ def membership_probe(forget: np.ndarray, unseen: np.ndarray, seed: int = 0) -> f
         )
     is_forget = np.repeat([1, 0], [len(side) for side in sides])
     scores = _cross_validated(np.concatenate(sides), is_forget, seed, "predict_proba")[:, 1]
-    return float(roc_auc_score(is_forget, scores))
+    return scores[: len(forget)], scores[len(forget) :]
 
 
 def _finite(features: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import copy
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,22 @@ from hf_lotus.utils.seeds import random_state_kept
 RELEARNING = "relearning_excess"
 # SGD with momentum 0.9: a tenth of what small models are first trained at, and less where much was pretrained.
 RATE, RATE_OF_LARGE_TRANSFORMERS = 1e-2, 1e-3
+
+
+class Outcome(NamedTuple):
+    """What one round did, sample by sample; the arguments of `functional.relearning`.
+
+    Attributes:
+        forget: for each forget sample whether it is classified correctly (before, after); booleans, shape (samples,).
+        unseen: the same of the unseen samples.
+        forget_labels: the forget samples' classes, shape (samples,).
+        unseen_labels: the unseen samples' classes, shape (others,).
+    """
+
+    forget: tuple[np.ndarray, np.ndarray]
+    unseen: tuple[np.ndarray, np.ndarray]
+    forget_labels: np.ndarray
+    unseen_labels: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +99,14 @@ class Relearning:
         """(rise of accuracy on D_f) − (rise on D_u, each class weighted as in D_f) of a model; it is not changed.
 
         Raises:
+            ValueError: as in `outcome`.
+        """
+        return relearning_excess(*self.outcome(model))
+
+    def outcome(self, model: nn.Module) -> Outcome:
+        """Which samples of D_f and D_u a model gets right before and after the round; it is not changed.
+
+        Raises:
             ValueError: without an unseen set, or where whole classes are forgotten, which no unseen data stands for.
         """
         if not self.is_possible:
@@ -106,7 +130,7 @@ class Relearning:
             after = {split: again.run.student_predictions(split) for split in ("forget", "unseen")}
             again.accelerator.free_memory()
         right = {split: (_right(before[split]), _right(after[split])) for split in before}
-        return relearning_excess(right["forget"], right["unseen"], before["forget"].labels, before["unseen"].labels)
+        return Outcome(right["forget"], right["unseen"], before["forget"].labels, before["unseen"].labels)
 
     def identity(self, model: nn.Module) -> dict[str, Any]:
         """What determines the figure of a model, as JSON values (`run_identity`)."""

@@ -1,0 +1,72 @@
+"""Tier 2, linear probe: do the features still tell forgotten from unseen samples, whatever the head says?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hf_lotus.audit.evidence import FORGET, UNSEEN, Evidence
+from hf_lotus.audit.matching import equally_many
+from hf_lotus.audit.verdicts import concluded
+from hf_lotus.evaluation.findings import CANNOT_TELL, Finding, Reading, not_measured
+from hf_lotus.functional.intervals import auc_estimate
+from hf_lotus.functional.linear_probe import FOLDS, label_hits, membership_scores
+
+TIER = "linear_probe"
+FEWEST, MOST = 40, 5000
+RULE = (
+    "Accuse where the 95 % interval of the membership probe's AUC lies above 0.5, or that of the label probe's accuracy "
+    "on the forget set minus that on unseen data above 0. Both probes are cross-validated logistic regressions on the "
+    "penultimate features, with as many unseen as forget samples of every class; intervals are of the bootstrap over "
+    "samples."
+)
+
+
+def linear_probe_tier(evidence: Evidence) -> Finding:
+    """The probes of every model on the same samples."""
+    if reason := evidence.missing.get(TIER) or evidence.no_counterpart:
+        return not_measured(TIER, reason, RULE)
+    if not evidence.features:
+        return not_measured(TIER, "It looks at the features within the model, so it needs the model itself.", RULE)
+    rows = dict(zip((FORGET, UNSEEN), equally_many(*_labels(evidence), evidence.seed, MOST), strict=True))
+    n = {"forget": len(rows[FORGET]), "unseen": len(rows[UNSEEN])}
+    if n["forget"] < FEWEST:
+        reason = f"It takes {FEWEST} forget and as many unseen samples of their classes; there are {n['forget']}."
+        return Finding(TIER, CANNOT_TELL, reason, RULE, n["forget"], n)
+    readings = []
+    for row, features in evidence.features.items():
+        sides = {split: features[split][rows[split]] for split in (FORGET, UNSEEN)}
+        labels = {split: evidence.labels[split][rows[split]] for split in (FORGET, UNSEEN)}
+        readings.append(_reading(row, sides, labels, evidence.seed))
+    return concluded(TIER, RULE, readings, n["forget"], n)
+
+
+def _labels(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
+    return evidence.labels[FORGET], evidence.labels[UNSEEN]
+
+
+def _reading(row: str, features: dict[str, np.ndarray], labels: dict[str, np.ndarray], seed: int) -> Reading:
+    scores = membership_scores(features[FORGET], features[UNSEEN], seed)
+    auc = auc_estimate(*scores, seed=seed)
+    assert auc.value is not None and auc.low is not None and auc.high is not None
+    more: dict[str, object] = {"label_probe_forget": None, "label_probe_unseen": None, "label_probe_interval": None}
+    above = False
+    if np.count_nonzero(np.unique(labels[FORGET], return_counts=True)[1] >= FOLDS) >= 2:
+        hits = {split: label_hits(features[split], labels[split], seed) for split in features}
+        low, high = difference_interval(hits[FORGET], hits[UNSEEN], seed)
+        more["label_probe_forget"], more["label_probe_unseen"] = (float(hits[s].mean()) for s in (FORGET, UNSEEN))
+        more["label_probe_interval"], above = [low, high], low > 0
+    return Reading(row, auc.value, (auc.low, auc.high), accused=auc.low > 0.5 or above, more=more)
+
+
+def difference_interval(first: np.ndarray, second: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the difference of two shares, each drawn anew by itself (bootstrap).
+
+    Args:
+        first: booleans, shape (samples,).
+        second: booleans, shape (others,).
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = [rng.binomial(len(hits), hits.mean(), size=2000) / len(hits) for hits in (first, second)]
+    low, high = np.percentile(drawn[0] - drawn[1], [2.5, 97.5])
+    return float(low), float(high)

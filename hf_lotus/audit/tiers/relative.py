@@ -1,0 +1,110 @@
+"""Tier 3, the relative test: is the model's answer nearer to the retrained model's, or to the original's?
+
+Ribero, Schrab and Gretton (AISTATS 2026, arXiv:2601.19755): a test of "the same as retrained" rejects honest
+retraining too, as no two trainings are alike; what is asked is which of two it is nearer to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hf_lotus.audit.evidence import FORGET, UNSEEN, Evidence
+from hf_lotus.audit.verdicts import concluded
+from hf_lotus.evaluation.findings import CANNOT_TELL, LEVEL, Finding, Reading, not_measured
+from hf_lotus.evaluation.results import ORIGINAL
+from hf_lotus.functional.mmd import mmd2
+from hf_lotus.functional.relative_test import RelativeTest, relative_test, relative_test_unseen
+
+BY_RETRAINED, BY_UNSEEN = "relative_test", "relative_test_unseen"
+RULE = (
+    "Accuse where p is at most 0.05 that the model's outputs on the forget set are as near, in maximum mean discrepancy, "
+    "to the retrained model's as to the original's. Between two retrained models that lie apart, that distance is "
+    "allowed."
+)
+RULE_UNSEEN = (
+    "Accuse where p is at most 0.05 that the model's outputs on the forget set are as near, in maximum mean discrepancy, "
+    "to the original's on unseen data of the same classes as to the original's on the forget set."
+)
+
+
+def relative_tier(evidence: Evidence) -> Finding:
+    """Nearer to the retrained model's outputs on D_f, or to the original's?"""
+    retrained = evidence.retrained_rows
+    if not retrained:
+        return not_measured(BY_RETRAINED, "It compares with a retrained model: give --retrain_model.", RULE)
+    if not evidence.has_original:
+        return not_measured(BY_RETRAINED, "It compares with the original model, and its outputs are not given.", RULE)
+    readings = [_by_retrained(evidence, row) for row in evidence.rows]
+    counts = {"forget": len(evidence.labels[FORGET]), "retrained_models": len(retrained)}
+    return _concluded(BY_RETRAINED, RULE, readings, counts)
+
+
+def relative_unseen_tier(evidence: Evidence) -> Finding:
+    """Nearer to what the original says of unseen data, or to what it says of D_f? No retrained model is needed."""
+    if reason := evidence.no_counterpart:
+        return not_measured(BY_UNSEEN, reason, RULE_UNSEEN)
+    if not evidence.has_original:
+        reason = "It compares with the original model, and its outputs are not given."
+        return not_measured(BY_UNSEEN, reason, RULE_UNSEEN)
+    readings = []
+    for row in evidence.rows:
+        found = relative_test_unseen(
+            evidence.confidence(row),
+            evidence.confidence(ORIGINAL),
+            evidence.labels[FORGET],
+            evidence.confidence(ORIGINAL, UNSEEN),
+            evidence.labels[UNSEEN],
+            seed=evidence.seed,
+        )
+        readings.append(_reading(row, found))
+    counts = {split: len(evidence.labels[split]) for split in (FORGET, UNSEEN)}
+    return _concluded(BY_UNSEEN, RULE_UNSEEN, readings, counts)
+
+
+def _by_retrained(evidence: Evidence, row: str) -> Reading:
+    """A model against the original and a retrained one that is not itself."""
+    own = evidence.digests.get(row)
+    others = [r for r in evidence.retrained_rows if r != row and (own is None or evidence.digests.get(r) != own)]
+    if not others:
+        return Reading(row, reason="It takes another retrained model to hold this one against.")
+    given = evidence.confidence(row), evidence.confidence(ORIGINAL), evidence.confidence(others[0])
+    found = relative_test(*given, seed=evidence.seed)
+    if found.bandwidth and len(others) > 1:
+        # What two honest trainings lie apart is not held against a third.
+        apart = mmd2(given[2], evidence.confidence(others[1]), found.bandwidth)
+        found = relative_test(*given, tolerance=max(apart, 0.0), seed=evidence.seed)
+    return _reading(row, found)
+
+
+def _reading(row: str, found: RelativeTest) -> Reading:
+    more = {
+        "mmd2_original": found.mmd2_original,
+        "mmd2_reference": found.mmd2_reference,
+        "references_p_value": found.references_p_value,
+        "tolerance": found.tolerance,
+        "n": found.n,
+        "left_out": found.left_out,
+    }
+    if found.p_value is None or found.statistic is None:
+        return Reading(row, reason=found.reason or "", more=more)
+    interval = None
+    if found.standard_error is not None:
+        half = 1.96 * found.standard_error
+        interval = (found.statistic - half, found.statistic + half)
+    accused: bool | None = found.p_value <= LEVEL
+    reason = ""
+    if not accused and found.references_p_value is not None and found.references_p_value > LEVEL:
+        accused = None
+        reason = (
+            "What the original says of the forget set cannot be told from what it is held against: there is nothing to "
+            "be nearer to."
+        )
+    return Reading(row, found.statistic, interval, found.p_value, accused, reason, more)
+
+
+def _concluded(tier: str, rule: str, readings: Sequence[Reading], counts: dict[str, int]) -> Finding:
+    own = readings[0]
+    n = int(own.more.get("n") or counts["forget"])
+    if own.value is None:
+        return Finding(tier, CANNOT_TELL if own.more else None, own.reason, rule, n, counts)
+    return concluded(tier, rule, readings, n, counts)
