@@ -14,10 +14,10 @@ from hf_lotus.functional.linear_probe import FOLDS, label_hits, membership_score
 TIER = "linear_probe"
 FEWEST, MOST = 40, 5000
 RULE = (
-    "Accuse where the 95 % interval of the membership probe's AUC lies above 0.5, or that of the label probe's accuracy "
-    "on the forget set minus that on unseen data above 0. Both probes are cross-validated logistic regressions on the "
-    "penultimate features, with as many unseen as forget samples of every class; intervals are of the bootstrap over "
-    "samples."
+    "Accuse where the 95 % interval of the membership probe's AUC lies above 0.5, or that of the label probe's "
+    "accuracy on the forget set minus that on unseen data above 0. Both probes are cross-validated logistic "
+    "regressions on the penultimate features, with as many unseen as forget samples of every class; intervals are of "
+    "the bootstrap over samples."
 )
 
 

@@ -13,17 +13,17 @@ from hf_lotus.audit.verdicts import concluded
 from hf_lotus.evaluation.findings import CANNOT_TELL, LEVEL, Finding, Reading, not_measured
 from hf_lotus.evaluation.results import ORIGINAL
 from hf_lotus.functional.mmd import mmd2
-from hf_lotus.functional.relative_test import RelativeTest, relative_test, relative_test_unseen
+from hf_lotus.functional.three_samples import RelativeTest, relative_test, relative_test_unseen
 
 BY_RETRAINED, BY_UNSEEN = "relative_test", "relative_test_unseen"
 RULE = (
-    "Accuse where p is at most 0.05 that the model's outputs on the forget set are as near, in maximum mean discrepancy, "
-    "to the retrained model's as to the original's. Between two retrained models that lie apart, that distance is "
-    "allowed."
+    "Accuse where p is at most 0.05 that the model's outputs on the forget set are as near, in maximum mean "
+    "discrepancy, to the retrained model's as to the original's. Between two retrained models that lie apart, that "
+    "distance is allowed."
 )
 RULE_UNSEEN = (
-    "Accuse where p is at most 0.05 that the model's outputs on the forget set are as near, in maximum mean discrepancy, "
-    "to the original's on unseen data of the same classes as to the original's on the forget set."
+    "Accuse where p is at most 0.05 that the model's outputs on the forget set are as near, in maximum mean "
+    "discrepancy, to the original's on unseen data of the same classes as to the original's on the forget set."
 )
 
 
@@ -96,8 +96,8 @@ def _reading(row: str, found: RelativeTest) -> Reading:
     if not accused and found.references_p_value is not None and found.references_p_value > LEVEL:
         accused = None
         reason = (
-            "What the original says of the forget set cannot be told from what it is held against: there is nothing to "
-            "be nearer to."
+            "What the original says of the forget set cannot be told from what it is held against: there is nothing "
+            "to be nearer to."
         )
     return Reading(row, found.statistic, interval, found.p_value, accused, reason, more)
 
