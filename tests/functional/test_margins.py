@@ -255,3 +255,53 @@ class TestBesideTrainedSamples:
         weighted = QuantileMap.fit(source, target, source_weights=np.array([1.0, 3.0, 2.0]))
         repeated = QuantileMap.fit(np.array([3.0, 1, 1, 1, 2, 2]), target)
         assert np.allclose(weighted.images, repeated.images) and np.array_equal(weighted.knots, repeated.knots)
+
+
+class TestWhenTheLoopSettles:
+    """docs/margin_matching.md: a student that goes the share a of the way to its target, and is pulled away by b."""
+
+    def errors(self, gain, a, b=0.0, k=0.0, rounds=4000):
+        """What is missing of a margin of 4 that should be 1, or 1 + k · (change), before each round."""
+        before, wanted = np.array([4.0]), 1.0
+        student, shifts, missing = before, np.array([wanted]) - before, []
+        for _ in range(rounds):
+            student = student + a * (before + shifts - student) + b
+            goals = wanted + k * (student - before)
+            missing.append(float((goals - student)[0]))
+            shifts = closed_loop_shifts(shifts, goals, student, gain)
+        return np.abs(missing), float((student - before)[0])
+
+    @pytest.mark.parametrize("gain", [0.1, 0.5, 1.0, 1.95])
+    @pytest.mark.parametrize("a", [0.05, 0.3, 0.7, 1.0])
+    def test_every_gain_below_two_settles_and_takes_the_pull_up(self, gain, a):
+        missing, change = self.errors(gain, a, b=0.5)
+        assert missing[-1] < 1e-9
+        assert change == pytest.approx(-3)
+        open_loop, _ = self.errors(0.0, a, b=0.5)
+        assert open_loop[-1] == pytest.approx(0.5 / a)
+
+    def test_a_gain_of_two_oscillates_for_ever_where_a_round_goes_all_the_way(self):
+        missing, _ = self.errors(2.0, 1.0, b=0.5)
+        assert missing[-200:] == pytest.approx(missing[0])
+
+    @pytest.mark.parametrize("a", [0.5, 0.8, 1.0])
+    def test_the_bound_is_where_the_eigenvalues_say(self, a):
+        bound = (4 - 2 * a) / a
+        assert self.errors(0.99 * bound, a, b=0.1)[0][-1] < 1e-6
+        assert self.errors(1.01 * bound, a, b=0.1)[0][-1] > 1
+
+    def test_a_swing_shrinks_by_the_root_of_what_is_left(self):
+        missing, _ = self.errors(0.5, 0.5, b=0.5, rounds=200)
+        steps = np.arange(20, 60)
+        slope = np.polyfit(steps, np.log([missing[s - 6 : s + 7].max() for s in steps]), 1)[0]
+        assert np.exp(slope) == pytest.approx(0.5**0.5, rel=0.02)
+
+    @pytest.mark.parametrize("k", [0.3, 0.8])
+    def test_a_goal_that_follows_the_student_overshoots_and_half_of_it_by_less_than_twice(self, k):
+        assert self.errors(0.5, 0.5, k=k)[1] == pytest.approx(-3 / (1 - k))
+        halved = self.errors(0.5, 0.5, k=k / 2)[1]
+        assert halved == pytest.approx(-3 / (1 - k / 2))
+        assert halved > 2 * -3
+
+    def test_a_goal_that_falls_faster_than_the_student_runs_away(self):
+        assert self.errors(0.5, 0.5, k=1.1, rounds=200)[1] < -100
