@@ -204,6 +204,7 @@ class _Models:
 
     def __post_init__(self) -> None:
         self.features: dict[str, dict[str, np.ndarray]] = {}
+        self.no_features = _no_features(self.models)
         self._judged = {split: data for split in (FORGET, UNSEEN) if (data := self.splits.get(split)) is not None}
         self.labels = {split: read_dataset_labels(data).numpy() for split, data in self._judged.items()}
 
@@ -221,7 +222,7 @@ class _Models:
         device = torch.device(self.device) if self.device is not None else None
         options: dict[str, Any] = {"batch_size": self.batch_size, "description": f"{row} on {split}", "device": device}
         classes = getattr(getattr(model, "config", None), "num_labels", None)
-        if classes is not None and _has_head(model, classes):
+        if classes is not None and not self.no_features:
             predictions, features = predicted_with_features(model, data, classes, **options)
             self.features.setdefault(row, {})[split] = features
         else:
@@ -233,9 +234,7 @@ class _Models:
         """What one round on the retain set brings back, of each row; nothing where no unseen data stands for D_f."""
         use_cpu = torch.device(self.device).type == "cpu" if self.device is not None else not torch.cuda.is_available()
         # The folder is only a name: each round works in one of its own, which is gone after it.
-        args = UnlearningArguments(
-            "audit", seed=seed, per_device_eval_batch_size=self.batch_size, use_cpu=use_cpu, disable_tqdm=True
-        )
+        args = UnlearningArguments("audit", seed=seed, per_device_eval_batch_size=self.batch_size, use_cpu=use_cpu)
         relearning = Relearning(args, self.splits, class_wise)
         if not relearning.is_possible:
             bar.update(len(rows))
@@ -249,12 +248,14 @@ class _Models:
         return outcome
 
 
-def _has_head(model: nn.Module, classes: int) -> bool:
-    try:
-        classifier_head(model, classes)
-    except ValueError:
-        return False
-    return True
+def _no_features(models: Mapping[str, nn.Module]) -> str:
+    """Why the features of the models cannot be found; "" where they can."""
+    for model in models.values():
+        try:
+            classifier_head(model, getattr(getattr(model, "config", None), "num_labels", 0))
+        except ValueError as error:
+            return str(error)
+    return ""
 
 
 def _reference_models(
@@ -271,9 +272,10 @@ def _reference_models(
     """The evidence that rests on further models: those given first, then the pool's, then the retrained rows."""
     retrained = [row for row in rows if row not in (name, ORIGINAL)]
     passed = {row: models.outputs(row, bar) for row in further}
-    found: dict[str, Any] = {"missing": {}} if from_pool is None else {
-        field: getattr(from_pool, field) for field in ("references", "unlearned", "retrained", "originals", "missing")
-    }  # fmt: skip
+    found: dict[str, Any] = {"missing": {}}
+    if from_pool is not None:
+        fields = ("references", "unlearned", "retrained", "originals", "missing")
+        found = {field: getattr(from_pool, field) for field in fields}
     # A sample in both: the model given for it is the nearer one.
     serving = passed or ({} if from_pool is not None else {row: outputs[row] for row in retrained[:MOST_REFERENCES]})
     if serving and UNSEEN in models.labels:
@@ -286,4 +288,6 @@ def _reference_models(
         found["missing"] = {tier: reason for tier, reason in found["missing"].items() if tier == "rmia"}
         if retrained and found.get("retrained") is None:
             found["retrained"] = Ensemble("retrain", np.stack([outputs[row][FORGET].confidence for row in retrained]))
+    if models.no_features:
+        found["missing"] = {**found["missing"], "linear_probe": models.no_features}
     return found

@@ -13,7 +13,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -176,9 +178,9 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except ValueError as error:
+    except (ValueError, BadZipFile, EOFError, UnpicklingError) as error:
         raise ValueError(f"{path} is no .npz of plain arrays: {error}") from error
-    except AttributeError:
+    except (AttributeError, TypeError):
         raise ValueError(f"{path} is one array, and not an .npz file of several.") from None
     for key in ("split", "labels"):
         if key not in arrays:

@@ -17,7 +17,7 @@ from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.findings import AUDIT, AUDIT_PAGE, TIERS, AuditReport
 from hf_lotus.evaluation.original import logits_on
 from hf_lotus.models.loading import all_retrained, load_model, load_processor, on_device
-from hf_lotus.publishing.audited import publish_audit, require_unaltered
+from hf_lotus.publishing.audit_entry import enter_audit, require_own_folder
 from hf_lotus.publishing.record import public_selector
 from hf_lotus.reporting.audit_page import write_audit_page
 from hf_lotus.utils.text import markdown_table
@@ -97,13 +97,13 @@ def run(argv: list[str]) -> int:
         raise ValueError(
             "Name the model to audit (hf-lotus audit MODEL …), or the files of its --outputs: one of both."
         )
-    require_unaltered(arguments.output_dir)
+    require_own_folder(arguments.output_dir, model)
     report = _of_outputs(arguments) if model is None else _of_model(model, arguments, data_arguments)
     folder = Path(arguments.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     write_audit_page(folder / AUDIT_PAGE, report)
     report.to_json(folder / AUDIT)
-    told = publish_audit(folder, report)
+    told = enter_audit(folder, report)
     print(f"\n{_table(report)}\n\n{report.in_words()}")
     for note in report.notes:
         print(f"- {note}")

@@ -159,7 +159,7 @@ class AuditReport:
         measured = [finding for finding in self.findings if finding.verdict is not None]
         found, nothing, unsure = (self.tiers(verdict) for verdict in (FOUND, NOTHING, CANNOT_TELL))
         if not measured:
-            return "None of the audit's tiers could be measured. It says nothing of what the model still knows."
+            return "None of the audit's tests could be made. It says nothing of what the model still knows."
         first = f"Of {len(measured)} tests, {len(found)} found that the samples are not forgotten"
         first += f" ({', '.join(found)})." if found else "."
         parts = []

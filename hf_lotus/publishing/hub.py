@@ -19,6 +19,7 @@ from huggingface_hub import (
 )
 from transformers.utils import logging
 
+from hf_lotus.evaluation.findings import AUDIT, AUDIT_PAGE
 from hf_lotus.publishing.attestation import ATTESTATION, BOM, SIGNATURE
 from hf_lotus.publishing.model_card import CARD, FIGURE
 from hf_lotus.publishing.record import RECORD, WEIGHTS
@@ -43,6 +44,8 @@ PUBLISHED = (
     RECORD,
     RESULTS,
     FIGURE,
+    AUDIT,
+    AUDIT_PAGE,
     SIGNATURE,
     ATTESTATION,
     BOM,

@@ -42,7 +42,7 @@ FORMAT, FORMAT_VERSION = "hf-lotus forget set", 1
 _SCHEMA = "hf_lotus.publishing/forget_set"
 FINISHED, IN_PROGRESS = "finished", "in progress"
 # Entries that records of earlier versions do not have.
-_LATER = ("base_weights", "unchanged")
+_LATER = ("base_weights", "unchanged", "audit")
 _PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "seed", "duplicates", "proxy")
 # Files that `from_pretrained` takes weights from.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*", "*.h5", "*.msgpack")
@@ -92,6 +92,7 @@ class ForgetSetRecord:
         requests: ids of the deletion requests that were served, all since the first. They are published.
         previous: `digest` of the record before this one, where the model had been made to forget before.
         created: when it was written: UTC, ISO 8601.
+        audit: what an audit found, and the digest of its document (`publishing.audited`); None where there was none.
     """
 
     rows: int
@@ -117,6 +118,7 @@ class ForgetSetRecord:
     requests: Sequence[str] = ()
     previous: str | None = None
     created: str = ""
+    audit: Mapping[str, Any] | None = None
 
     @classmethod
     def of(
@@ -254,7 +256,7 @@ class ForgetSetRecord:
             return None
         found = self.results
         models = tuple(ModelResult(**model) for model in found["models"])
-        return UnlearningResult(models, Controls(**found["controls"]), tuple(found["notes"]))
+        return UnlearningResult(models, Controls(**found["controls"]), tuple(found["notes"]), audit=self.audit)
 
     def measured(self, result: UnlearningResult, name: str) -> ForgetSetRecord:
         """The record with what was measured, and where.

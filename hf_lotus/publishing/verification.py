@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard
 
 from hf_lotus.evaluation.metrics import METRICS
 from hf_lotus.evaluation.results import UnlearningResult
+from hf_lotus.publishing.audited import audit_problems
 from hf_lotus.publishing.digests import Salt, merkle_root
 from hf_lotus.publishing.model_card import CARD, header_figures
 from hf_lotus.publishing.record import FINISHED, RECORD, ForgetSetRecord, weight_digests
@@ -63,6 +64,7 @@ def check_folder(folder: str | Path) -> tuple[ForgetSetRecord | None, list[Check
         _changed(record),
         _results(folder, record),
         _card(folder, record),
+        *_audit(folder, record),
     ]
 
 
@@ -115,6 +117,7 @@ def _results(folder: Path, record: ForgetSetRecord) -> Check:
     except (OSError, ValueError) as error:
         return Check(name, False, str(error))
     same = (found.models, found.controls, found.notes) == (recorded.models, recorded.controls, recorded.notes)
+    same = same and found.audit == recorded.audit
     return Check(name, same, "" if same else "they differ")
 
 
@@ -144,6 +147,13 @@ def _card(folder: Path, record: ForgetSetRecord) -> Check:
     elif card.data.eval_results:
         wrong.append("it has figures, and the record has none")
     return Check(name, not wrong, "; ".join(wrong))
+
+
+def _audit(folder: Path, record: ForgetSetRecord) -> list[Check]:
+    problems = audit_problems(folder, record.audit)
+    if problems is None:
+        return []
+    return [Check("the audit is the one that the record tells of", not problems, "; ".join(problems))]
 
 
 def require_whole(folder: str | Path) -> ForgetSetRecord:

@@ -68,6 +68,7 @@ def _test(finding: Finding, name: str) -> dict[str, Any]:
         "reason": finding.reason,
         "rule": finding.rule,
         "found": _sentence(finding),
+        "besides": _besides(finding),
         "figure": Markup(_figure(finding, read)) if read else "",
         "header": ["model", "figure", "95 % interval", "p", "rule"],
         "rows": [_row(reading) for reading in finding.readings],
@@ -120,6 +121,25 @@ def _sentence(finding: Finding) -> str:
         f"{reading.model} {_number(reading.value)}" for reading in finding.readings[1:] if reading.value is not None
     ]
     return f"{said}." + (f" Beside it: {', '.join(others)}." if others else "")
+
+
+def _besides(finding: Finding) -> str:
+    """The second figure of the tests whose rule goes by two, of the audited model."""
+    more = {} if finding.audited is None else finding.audited.more
+    if "gap_after" in more:
+        low, high = map(_number, more["gap_after_interval"])
+        return (
+            f"After the training it gets {more['forget_accuracy_after']:.1%} of the forgotten and "
+            f"{more['unseen_accuracy_after']:.1%} of unseen pictures right, a difference of "
+            f"{_number(more['gap_after'])}, between {low} and {high}."
+        )
+    if "membership_auc" in more:
+        low, high = map(_number, more["membership_auc_interval"])
+        return (
+            f"Forgotten pictures are ranked before unseen ones in {more['membership_auc']:.1%} of pairs, between "
+            f"{low} and {high}; 50 % is guessing."
+        )
+    return ""
 
 
 def _asked(report: AuditReport) -> list[tuple[str, str]]:

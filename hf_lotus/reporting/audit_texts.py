@@ -40,18 +40,19 @@ WORDS = {
         "0.",
         "What returns without being shown again was hidden and not gone. That nothing returns under this one training "
         "does not mean that nothing would under another.",
-        "gain on forgotten minus gain on unseen pictures",
+        "gain on forgotten minus gain on unseen",
         0.0,
     ),
     "linear_probe": Words(
         "Do its inner features still tell the forgotten pictures apart?",
-        "The numbers that the model computes just before its answer were taken, and a simple classifier was asked to "
-        "tell forgotten pictures from comparable ones that the model never saw.",
-        "How often a forgotten picture is ranked before an unseen one: 0.5 is guessing, 1 is always.",
-        "If they can be told apart, a trace is left under the surface, whatever the model answers. A cleverer "
-        "classifier than a linear one may find traces that this one does not.",
-        "AUC of forgotten against unseen pictures",
-        0.5,
+        "The numbers that the model computes just before its answer were taken. A simple classifier learned from "
+        "them, once which class a picture is of, and once whether it was forgotten or never seen.",
+        "By how much the classes of forgotten pictures are easier to tell than those of unseen ones, as a share of "
+        "pictures. It should be near 0.",
+        "If they are easier, or can be told from unseen ones, a trace is left under the surface, whatever the model "
+        "answers. A cleverer classifier than a linear one may find traces that this one does not.",
+        "label probe: forgotten minus unseen",
+        0.0,
     ),
     "relative_test": Words(
         "Does it answer like a model that never had the pictures, or like the old one?",
@@ -61,7 +62,7 @@ WORDS = {
         "the original. p is how often chance alone would give as much.",
         "Nearer to the original means that it still answers as if it had the pictures. Nearer to the retrained one "
         "means that its answers look right, not that nothing is left inside.",
-        "distance from retrained minus distance from original",
+        "distance: from retrained minus from original",
         0.0,
     ),
     "relative_test_unseen": Words(
@@ -71,7 +72,7 @@ WORDS = {
         "How much farther its answers lie from the original's on unseen pictures than from the original's on these. "
         "Above 0 it leans to the original.",
         "As above. It needs no second training, but pictures that are comparable and were really never trained on.",
-        "distance from unseen minus distance from original",
+        "distance: from unseen minus from original",
         0.0,
     ),
     "rmia": Words(
@@ -101,8 +102,8 @@ WORDS = {
         "How far apart the two groups' answers lie for the worst 5 % of the pictures; 0 would be no difference. "
         "Groups that "
         'are alike give more than 0 too: the row "retrain" shows how much.',
-        "It notices pictures that are forgotten too little, and pictures that are forgotten too much. Smaller groups give "
-        "larger values.",
+        "It notices pictures that are forgotten too little, and pictures that are forgotten too much. Smaller groups "
+        "give larger values.",
         "KLOM, 95th percentile",
     ),
     "epsilon": Words(

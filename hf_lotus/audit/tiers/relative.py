@@ -7,6 +7,7 @@ retraining too, as no two trainings are alike; what is asked is which of two it 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hf_lotus.audit.evidence import FORGET, UNSEEN, Evidence
 from hf_lotus.audit.verdicts import concluded
@@ -19,7 +20,8 @@ BY_RETRAINED, BY_UNSEEN = "relative_test", "relative_test_unseen"
 RULE = (
     "Accuse where p is at most 0.05 that the model's outputs on the forget set are as near, in maximum mean "
     "discrepancy, to the retrained model's as to the original's. Between two retrained models that lie apart, that "
-    "distance is allowed."
+    "distance is allowed. Where the same holds on unseen data, by as much, it cannot tell: the model is near the one "
+    "it was made from on any data."
 )
 RULE_UNSEEN = (
     "Accuse where p is at most 0.05 that the model's outputs on the forget set are as near, in maximum mean "
@@ -67,13 +69,45 @@ def _by_retrained(evidence: Evidence, row: str) -> Reading:
     others = [r for r in evidence.retrained_rows if r != row and (own is None or evidence.digests.get(r) != own)]
     if not others:
         return Reading(row, reason="It takes another retrained model to hold this one against.")
-    given = evidence.confidence(row), evidence.confidence(ORIGINAL), evidence.confidence(others[0])
+    found = _tested(evidence, row, others, FORGET)
+    reading = _reading(row, found)
+    if evidence.no_counterpart:
+        return reading
+    unseen = _tested(evidence, row, others, UNSEEN)
+    there = _interval(unseen)
+    if unseen.p_value is None or there is None:
+        return reading
+    more = {**reading.more, "on_unseen": unseen.statistic, "on_unseen_interval": list(there),
+            "on_unseen_p_value": unseen.p_value}  # fmt: skip
+    alike = reading.interval is not None and reading.interval[0] <= there[1]
+    if reading.accused and unseen.p_value <= LEVEL and alike:
+        reason = (
+            "It is as much nearer to the original on data that neither was trained on: it was made from the original, "
+            "and that alone can be why."
+        )
+        return replace(reading, accused=None, reason=reason, more=more)
+    return replace(reading, more=more)
+
+
+def _tested(evidence: Evidence, row: str, others: Sequence[str], split: str) -> RelativeTest:
+    """The test on one set; what two other retrained models lie apart is not held against this one."""
+    given = (
+        evidence.confidence(row, split),
+        evidence.confidence(ORIGINAL, split),
+        evidence.confidence(others[0], split),
+    )
     found = relative_test(*given, seed=evidence.seed)
     if found.bandwidth and len(others) > 1:
-        # What two honest trainings lie apart is not held against a third.
-        apart = mmd2(given[2], evidence.confidence(others[1]), found.bandwidth)
+        apart = mmd2(given[2], evidence.confidence(others[1], split), found.bandwidth)
         found = relative_test(*given, tolerance=max(apart, 0.0), seed=evidence.seed)
-    return _reading(row, found)
+    return found
+
+
+def _interval(found: RelativeTest) -> tuple[float, float] | None:
+    if found.statistic is None or found.standard_error is None:
+        return None
+    half = 1.96 * found.standard_error
+    return found.statistic - half, found.statistic + half
 
 
 def _reading(row: str, found: RelativeTest) -> Reading:
@@ -87,10 +121,6 @@ def _reading(row: str, found: RelativeTest) -> Reading:
     }
     if found.p_value is None or found.statistic is None:
         return Reading(row, reason=found.reason or "", more=more)
-    interval = None
-    if found.standard_error is not None:
-        half = 1.96 * found.standard_error
-        interval = (found.statistic - half, found.statistic + half)
     accused: bool | None = found.p_value <= LEVEL
     reason = ""
     if not accused and found.references_p_value is not None and found.references_p_value > LEVEL:
@@ -99,7 +129,7 @@ def _reading(row: str, found: RelativeTest) -> Reading:
             "What the original says of the forget set cannot be told from what it is held against: there is nothing "
             "to be nearer to."
         )
-    return Reading(row, found.statistic, interval, found.p_value, accused, reason, more)
+    return Reading(row, found.statistic, _interval(found), found.p_value, accused, reason, more)
 
 
 def _concluded(tier: str, rule: str, readings: Sequence[Reading], counts: dict[str, int]) -> Finding:
