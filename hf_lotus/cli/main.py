@@ -10,6 +10,7 @@ import sys
 COMMANDS = {
     "unlearn": ("unlearn", "unlearn a forget set from an image classifier, measure, and save"),
     "compare": ("compare", "unlearn by many methods and put them into one table, beside original and retrain"),
+    "pool": ("pool", "train reference models once, for audits; several processes share the work"),
     "benchmark": ("benchmark", "run a recipe: train, unlearn by every method, measure, and write a report"),
     "evaluate": ("evaluate", "measure a checkpoint that has already been unlearned, by anything"),
     "audit": ("audit", "ask by every known test whether a model still knows what it was made to forget"),
