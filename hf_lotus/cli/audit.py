@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments) 
     processor = load_processor(given.original_model)
     known = logits_on(original, processor, device, data_arguments.image_column)
     data = load_splits(data_arguments, original.config.num_labels, logits_of=known)
-    return audit(
+    report = audit(
         audited,
         original,
         forget_dataset=data.split.forget,
@@ -157,9 +157,17 @@ def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments) 
             "original": Path(given.original_model).name,
             "dataset": Path(str(data_arguments.dataset_name)).name,
             "selector": public_selector(data.split.selector),
-            "duplicates": data.duplicates,
         },
     )
+    # With a fraction and its seed anybody who has the data set draws the same samples.
+    told = {
+        key: value for key, value in report.provenance.items() if key != "command" or not _is_drawn(data_arguments)
+    }
+    return replace(report, provenance=told)
+
+
+def _is_drawn(given: DataArguments) -> bool:
+    return given.forget_fraction is not None
 
 
 def _of_outputs(given: AuditArguments) -> AuditReport:

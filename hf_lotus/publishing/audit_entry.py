@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import ModelCard
 
@@ -12,9 +11,10 @@ from hf_lotus.evaluation.findings import AuditReport
 from hf_lotus.evaluation.results import UnlearningResult, is_control_row
 from hf_lotus.publishing.attestation import SIGNATURE
 from hf_lotus.publishing.audited import audit_block
-from hf_lotus.publishing.model_card import CARD, write_model_card
+from hf_lotus.publishing.folder_checks import RESULTS
+from hf_lotus.publishing.model_card import CARD, write_model_card, write_recorded_card
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord
-from hf_lotus.publishing.verification import RESULTS, require_whole
+from hf_lotus.publishing.verification import require_whole
 
 
 def require_own_folder(folder: str | Path, model: str | None) -> None:
@@ -47,32 +47,27 @@ def enter_audit(folder: str | Path, report: AuditReport) -> str:
     Returns:
         a sentence that says where it was entered; "" where there was nothing.
     """
-    folder = Path(folder)
-    block, entered, result, record = audit_block(folder, report), [], None, None
+    folder, entered = Path(folder), []
+    block, result = audit_block(folder, report), None
     if (folder / RESULTS).is_file():
         result = replace(UnlearningResult.from_json(folder / RESULTS), audit=block)
         result.to_json(folder / RESULTS)
         entered.append(RESULTS)
     if (folder / RECORD).is_file():
         record = replace(ForgetSetRecord.from_json(folder / RECORD), audit=block)
-        record.to_json(folder / RECORD)
-        entered.append(RECORD)
-    if (folder / CARD).is_file() and (record is not None or result is not None):
-        _write_card(folder, result, record)
+        record.listing(folder, **record.card).to_json(folder / RECORD)
+        write_recorded_card(folder)
+        entered += [RECORD, CARD]
+    elif result is not None and (folder / CARD).is_file():
+        _write_card(folder, result)
         entered.append(CARD)
     signed = " The signature was of the folder as it was: sign it anew." if (folder / SIGNATURE).is_file() else ""
     return f"Its findings were entered into {', '.join(entered)} there.{signed}" if entered else ""
 
 
-def _write_card(folder: Path, result: UnlearningResult | None, record: ForgetSetRecord | None) -> None:
-    """The card anew, with the header's words that it had from its owner."""
+def _write_card(folder: Path, result: UnlearningResult) -> None:
+    """The card of a comparison anew, with the header's words that it had from its owner."""
     header = ModelCard.load(folder / CARD).data
-    metadata: dict[str, Any] = {
-        key: getattr(header, key, None) for key in ("language", "license", "tags", "model_name")
-    }
-    if record is not None:
-        name = str((record.results or record.method).get("name", "unlearned"))
-        write_model_card(folder, record.result, name, record, **metadata)
-    elif result is not None:
-        name = next((row.name for row in result.models if not is_control_row(row.name)), result.models[0].name)
-        write_model_card(folder, result, name, **metadata)
+    metadata = {key: getattr(header, key, None) for key in ("language", "license", "tags", "model_name")}
+    name = next((row.name for row in result.models if not is_control_row(row.name)), result.models[0].name)
+    write_model_card(folder, result, name, **metadata)
