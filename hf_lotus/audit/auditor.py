@@ -19,8 +19,7 @@ from hf_lotus.audit.from_pool import PoolEvidence, pool_evidence
 from hf_lotus.audit.judgement import judge
 from hf_lotus.audit.pool import Pool
 from hf_lotus.data.batches import read_dataset_labels
-from hf_lotus.data.prepared import ready_splits
-from hf_lotus.data.sized import sized
+from hf_lotus.data.prepared import num_samples, ready_splits
 from hf_lotus.evaluation.features import classifier_head, predicted_with_features
 from hf_lotus.evaluation.findings import AuditReport
 from hf_lotus.evaluation.predictions import predict
@@ -29,6 +28,7 @@ from hf_lotus.evaluation.results import ORIGINAL, is_control_row, retrained_row
 from hf_lotus.models.checks import check_same_classes, require_single_label
 from hf_lotus.publishing.digests import sample_contents, weights_digest
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.given import required
 from hf_lotus.trainer.relearning import Outcome, Relearning
 
 MOST_REFERENCES = 4
@@ -46,6 +46,7 @@ def audit(
     unlearned_models: Sequence[nn.Module] = (),
     pool: Pool | str | Path | None = None,
     pool_method: str | None = None,
+    relearn_rows: int | None = None,
     processing_class: object | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -76,6 +77,8 @@ def audit(
             U-LiRA, KLOM and ε.
         pool: a pool of reference models, or its folder (`hf-lotus pool`), for tiers 4 to 6.
         pool_method: what the pool calls the method that made the audited model; `name` if None.
+        relearn_rows: how many rows of the retain set, drawn once for all models, the round of relearning trains on;
+            all of them if None. Fewer make a quicker and a weaker test.
         processing_class: the models' image processor or tokenizer.
         image_column: name of the image column, where it cannot be told from the features.
         label_column: name of the label column, likewise.
@@ -86,9 +89,9 @@ def audit(
         asked: what the report says was asked beside the numbers of samples, JSON values.
 
     Raises:
-        ValueError: for empty sets or ones that share rows, models of other classes, a retrained or reference model
-            that is the original or the audited one, more than four references, or a pool that does not suit
-            (`Pool.check`).
+        ValueError: for empty sets or ones that share rows, no rows to relearn on, models of other classes, a retrained
+            or reference model that is the original or the audited one, more than four references, or a pool that does
+            not suit (`Pool.check`).
         TypeError: for a streamed set, or raw images on one side and model inputs on the other.
         FloatingPointError: if a model's outputs are not finite.
     """
@@ -98,6 +101,7 @@ def audit(
     splits, class_wise = ready_splits(
         given, getattr(model, "config", None), processing_class, image_column=image_column, label_column=label_column
     )
+    samples = {split: num_samples(data) for split, data in splits.items() if data is not None}
     rows = {name: model, ORIGINAL: original}
     rows |= {retrained_row(number): each for number, each in enumerate(retrain_models)}
     further = {f"reference {n}": each for n, each in enumerate(reference_models, start=1)}
@@ -105,6 +109,7 @@ def audit(
     digests = _checked(rows, further, others, name)
     pool = Pool.open(pool) if isinstance(pool, str | Path) else pool
     from_pool = _from_pool(pool, given, image_column, model, name, pool_method, list(digests.values()))
+    splits = {**splits, "retain": _some(splits["retain"], relearn_rows, seed)}
     models = _Models({**rows, **further, **others}, splits, batch_size, device)
     with tqdm(total=models.steps(rows) + 1, desc="Audit", unit="step") as bar:
         outputs = {each: models.outputs(each, bar) for each in rows}
@@ -122,13 +127,26 @@ def audit(
         bar.set_description("Audit: judging")
         about = {
             "class_wise": class_wise,
-            "samples": {split: len(sized(data)) for split, data in splits.items() if data is not None},
+            "samples": samples,
+            "relearn_rows": num_samples(required(splits, "retain")),
             "seed": seed,
             **(asked or {}),
         }
         report = judge(evidence, about, digests[name], _notes(digests, name, from_pool), provenance())
         bar.update()
     return report
+
+
+def _some(dataset: Dataset | None, count: int | None, seed: int) -> Dataset | None:
+    """Some rows of a set made ready, drawn by the seed."""
+    if count is None or dataset is None or count >= num_samples(dataset):
+        return dataset
+    if count < 1:
+        raise ValueError(f"relearn_rows must be at least 1, got {count}. Leave it out to train on all retained rows.")
+    if not hasattr(dataset, "select"):
+        raise TypeError(f"Rows of a {type(dataset).__name__} cannot be selected: leave relearn_rows out.")
+    rows = np.random.default_rng(seed).permutation(num_samples(dataset))[:count]
+    return dataset.select(np.sort(rows).tolist())
 
 
 def _checked(

@@ -58,6 +58,12 @@ class AuditArguments:
         default=None,
         metadata={"help": "What the pool calls the method that made the audited model. Default: --name."},
     )
+    relearn_rows: int | None = field(
+        default=None,
+        metadata={
+            "help": "Rows of the retain set that relearning trains on: fewer are quicker and tell less. Default: all."
+        },
+    )
     outputs: list[str] | None = field(
         default=None,
         metadata={
@@ -145,6 +151,7 @@ def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments) 
         unlearned_models=unlearned,
         pool=pool,
         pool_method=given.pool_method,
+        relearn_rows=given.relearn_rows,
         processing_class=processor,
         image_column=data_arguments.image_column,
         label_column=data_arguments.label_column,
