@@ -1,4 +1,5 @@
 """forget sets"""
+
 import argparse, json
 from pathlib import Path
 import numpy as np

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tqdm.auto import tqdm
+
 from hf_lotus.audit.evidence import Evidence
 from hf_lotus.audit.tiers import MEASURES
-from hf_lotus.evaluation.findings import FOUND, LEVEL, AuditReport
+from hf_lotus.evaluation.findings import FOUND, LEVEL, TIERS, AuditReport
 
 PREMISE = (
     "That a model which never saw the samples is accused in 5 % of audits, and not more, rests on forgotten and "
@@ -22,6 +24,7 @@ def judge(
     weights: str | None,
     notes: Sequence[str] = (),
     provenance: Mapping[str, Any] | None = None,
+    progress: bool = True,
 ) -> AuditReport:
     """Ask every tier.
 
@@ -31,8 +34,13 @@ def judge(
         weights: digest of the audited model's, or None.
         notes: what a reader must know beside what this adds.
         provenance: versions, hardware and command, JSON values.
+        progress: whether to show a bar.
     """
-    findings = [measure(evidence) for measure in MEASURES.values()]
+    findings = []
+    with tqdm(MEASURES.items(), desc="Judging", unit="test", leave=False, disable=not progress) as bar:
+        for tier, measure in bar:
+            bar.set_description(f"Judging: {TIERS[tier]}")
+            findings.append(measure(evidence))
     told = [*notes, PREMISE]
     measured = sum(finding.verdict is not None for finding in findings)
     if measured > 1:

@@ -159,6 +159,30 @@ class TestWithout:
 DRAWS = [40, pytest.param(200, marks=pytest.mark.exhaustive)]
 
 
+class TestNearnessOnAnyData:
+    """A model is near the one it was made from on whatever data; only what it is nearer on D_f counts."""
+
+    def evidence(self, on_forget):
+        """The original is surer of everything than the retrained models, and of the forget set by so much more."""
+        world = World(0)
+        outputs = {row: world.model() for row in ("retrain", "retrain again")}
+        for row in ("original", "audited"):
+            own = world.model(on_forget)
+            outputs[row] = {split: Outputs(each.confidence + 1.5) for split, each in own.items()}
+        rows = ("audited", "original", "retrain", "retrain again")
+        return world.evidence(0.0, outputs={row: outputs[row] for row in rows})
+
+    def test_it_is_told_from_memory(self):
+        finding = relative_tier(self.evidence(0.0))
+        assert finding.audited.p_value <= 0.05 and finding.audited.accused is None
+        assert finding.verdict == CANNOT_TELL and "it was made from the original" in finding.reason
+        assert finding.audited.more["on_unseen_p_value"] <= 0.05
+
+    def test_more_of_it_on_the_forget_set_is_memory(self):
+        finding = relative_tier(self.evidence(3.0))
+        assert finding.verdict == FOUND and finding.audited.interval[0] > finding.audited.more["on_unseen_interval"][1]
+
+
 class TestCalibration:
     """On models that never saw the samples a tier accuses at its level, and no more, over many draws of the world."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from hf_lotus.audit.evidence import FORGET, UNSEEN, Evidence
 from hf_lotus.audit.verdicts import concluded
 from hf_lotus.evaluation.findings import CANNOT_TELL, LEVEL, Finding, Reading, not_measured
@@ -16,6 +18,8 @@ from hf_lotus.evaluation.results import ORIGINAL
 from hf_lotus.functional.mmd import mmd2
 from hf_lotus.functional.three_samples import RelativeTest, relative_test, relative_test_unseen
 
+# Of larger sets so many samples are drawn: the test takes their square in time.
+MOST = 10_000
 BY_RETRAINED, BY_UNSEEN = "relative_test", "relative_test_unseen"
 RULE = (
     "Accuse where p is at most 0.05 that the model's outputs on the forget set are as near, in maximum mean "
@@ -49,13 +53,14 @@ def relative_unseen_tier(evidence: Evidence) -> Finding:
         reason = "It compares with the original model, and its outputs are not given."
         return not_measured(BY_UNSEEN, reason, RULE_UNSEEN)
     readings = []
+    rows = {split: _drawn(evidence, split) for split in (FORGET, UNSEEN)}
     for row in evidence.rows:
         found = relative_test_unseen(
-            evidence.confidence(row),
-            evidence.confidence(ORIGINAL),
-            evidence.labels[FORGET],
-            evidence.confidence(ORIGINAL, UNSEEN),
-            evidence.labels[UNSEEN],
+            evidence.confidence(row)[rows[FORGET]],
+            evidence.confidence(ORIGINAL)[rows[FORGET]],
+            evidence.labels[FORGET][rows[FORGET]],
+            evidence.confidence(ORIGINAL, UNSEEN)[rows[UNSEEN]],
+            evidence.labels[UNSEEN][rows[UNSEEN]],
             seed=evidence.seed,
         )
         readings.append(_reading(row, found))
@@ -91,16 +96,19 @@ def _by_retrained(evidence: Evidence, row: str) -> Reading:
 
 def _tested(evidence: Evidence, row: str, others: Sequence[str], split: str) -> RelativeTest:
     """The test on one set; what two other retrained models lie apart is not held against this one."""
-    given = (
-        evidence.confidence(row, split),
-        evidence.confidence(ORIGINAL, split),
-        evidence.confidence(others[0], split),
-    )
-    found = relative_test(*given, seed=evidence.seed)
-    if found.bandwidth and len(others) > 1:
-        apart = mmd2(given[2], evidence.confidence(others[1], split), found.bandwidth)
-        found = relative_test(*given, tolerance=max(apart, 0.0), seed=evidence.seed)
+    rows = _drawn(evidence, split)
+    given = [evidence.confidence(name, split)[rows] for name in (row, ORIGINAL, *others[:2])]
+    found = relative_test(*given[:3], seed=evidence.seed)
+    if found.bandwidth and len(given) > 3:
+        apart = mmd2(given[2], given[3], found.bandwidth)
+        found = relative_test(*given[:3], tolerance=max(apart, 0.0), seed=evidence.seed)
     return found
+
+
+def _drawn(evidence: Evidence, split: str) -> np.ndarray:
+    """The rows of a set that the test is made on."""
+    rows = np.random.default_rng(evidence.seed).permutation(len(evidence.labels[split]))
+    return np.sort(rows[:MOST])
 
 
 def _interval(found: RelativeTest) -> tuple[float, float] | None:
