@@ -88,8 +88,8 @@ class Evidence:
     Attributes:
         name: the audited model's row.
         labels: "forget" and, where there is one, "unseen" → classes, int64, shape (samples,).
-        outputs: row → split → `Outputs`; the audited model first, then the original and the retrained models, as far as
-            they are given.
+        outputs: row → split → `Outputs`; the audited model first, then the original and the retrained models, as far
+            as they are given.
         digests: row → digest of the model's weights; rows of files have none.
         class_wise: whether whole classes are forgotten: then no unseen data stands for them.
         relearned: row → what the round on retained data did.

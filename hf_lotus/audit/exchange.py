@@ -12,11 +12,11 @@ from collections.abc import Callable
 import numpy as np
 from tqdm.auto import tqdm
 
-from hf_lotus.functional.relative_test import rank_p_value
+from hf_lotus.functional.three_samples import rank_p_value
 
 DEALS = 199
 # Samples that the deals are computed on.
-MOST_SAMPLES = 1000
+MOST_SAMPLES = 500
 
 
 def exchange_p_value(

@@ -30,7 +30,10 @@ def equally_many(
 def in_the_same_shares(
     forget_labels: np.ndarray, unseen_labels: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All forget rows of classes that unseen data has, and as many unseen ones as have the classes in their shares.
+    """Rows of both sets, of every class the same number of unseen for one forgotten.
+
+    That number is chosen so that 1/n + 1/m of the rows left is smallest: a class that has few unseen samples costs
+    forget rows of that class, where it would otherwise cost unseen rows of all.
 
     Args:
         forget_labels: shape (samples,).
@@ -44,13 +47,16 @@ def in_the_same_shares(
     common = np.intersect1d(forget_labels, unseen_labels)
     if not len(common):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    have, want = (np.array([np.sum(labels == c) for c in common]) for labels in (unseen_labels, forget_labels))
-    # As many times the forget set as the scarcest class allows, but no class without a sample.
-    wanted = np.maximum((want * np.min(have / want)).astype(int), 1)
-    return (
-        np.flatnonzero(np.isin(forget_labels, common)),
-        _drawn(unseen_labels, dict(zip(common.tolist(), wanted.tolist(), strict=True)), rng),
-    )
+    want, have = (np.array([np.sum(labels == c) for c in common]) for labels in (forget_labels, unseen_labels))
+    # Rounding must not make a row more than there is.
+    choices = [np.minimum(want, np.floor(have / ratio + 1e-9)).astype(int) for ratio in have / want]
+    taken = [
+        (kept, np.minimum(np.floor(kept * r + 1e-9).astype(int), have))
+        for kept, r in zip(choices, have / want, strict=True)
+    ]
+    forget, unseen = min(taken, key=lambda pair: sum(1 / max(int(side.sum()), 1e-9) for side in pair))
+    wanted = (dict(zip(common.tolist(), counts.tolist(), strict=True)) for counts in (forget, unseen))
+    return _drawn(forget_labels, next(wanted), rng), _drawn(unseen_labels, next(wanted), rng)
 
 
 def _drawn(labels: np.ndarray, wanted: dict[int, int], rng: np.random.Generator) -> np.ndarray:

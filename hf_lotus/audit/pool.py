@@ -1,9 +1,9 @@
 """A pool of reference models as an audit opens it: what they say of samples, and who had which. No forward passes.
 
-    pool = Pool.open("POOL")
-    digests = sample_contents(forget)[1]
-    originals, retrained = pool.with_all(digests), pool.with_none(digests)
-    pool.outputs(digests).logits[retrained]          # (models, samples, classes)
+pool = Pool.open("POOL")
+digests = sample_contents(forget)[1]
+originals, retrained = pool.with_all(digests), pool.with_none(digests)
+pool.outputs(digests).logits[retrained]          # (models, samples, classes)
 """
 
 from __future__ import annotations
@@ -339,6 +339,4 @@ class Pool(_Kept):
             for name, rows in self.forget_sets.items()
             if set(sortable(self.digests["train"][rows]).tolist()) == wanted
         }
-        return [
-            each for each in self.unlearned() if each.forget_set in names and label in (None, each.label)
-        ]
+        return [each for each in self.unlearned() if each.forget_set in names and label in (None, each.label)]

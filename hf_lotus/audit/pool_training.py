@@ -160,7 +160,11 @@ def accuracies(
 ) -> dict[str, float | None]:
     """Accuracy on the model's own rows of train, on those left out, and on the other parts; None for no rows."""
     right = {part: logits[part].argmax(axis=1) == labels[part] for part in PARTS}
-    groups = {"own": right["train"][had], "left_out": right["train"][~had], **{part: right[part] for part in PARTS[1:]}}
+    groups = {
+        "own": right["train"][had],
+        "left_out": right["train"][~had],
+        **{part: right[part] for part in PARTS[1:]},
+    }
     return {name: float(values.mean()) if len(values) else None for name, values in groups.items()}
 
 

@@ -55,9 +55,7 @@ def unlearn_pool(
             kept under the label.
     """
     if forget_set not in pool.forget_sets:
-        raise ValueError(
-            f"The pool has no forget set {forget_set!r}. {nearest(forget_set, list(pool.forget_sets))}"
-        )
+        raise ValueError(f"The pool has no forget set {forget_set!r}. {nearest(forget_set, list(pool.forget_sets))}")
     if not np.array_equal(data.digests("train"), pool.digests["train"]):
         raise ValueError("The train data are not the pool's, row by row. Give the data that it was made from.")
     contents = pool.digests["train"][pool.forget_sets[forget_set]]

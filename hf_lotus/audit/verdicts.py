@@ -3,8 +3,8 @@
 A tier accuses a model where its own rule does, which is at `LEVEL` on a model that never saw the samples. Then:
 
 - it accuses the audited model, and no retrained model that reads alike: "found: not forgotten";
-- it accuses the audited model, but a retrained one too whose interval is not wholly below: "cannot tell at this n", for
-  something other than remembering sets it off;
+- it accuses the audited model, but a retrained one too whose interval is not wholly below: "cannot tell at this n",
+  for something other than remembering sets it off;
 - it does not accuse the audited model, but the original: "nothing found";
 - it accuses not even the original, which knows the samples: "cannot tell at this n", for it is blind here.
 """

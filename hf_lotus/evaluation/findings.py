@@ -1,5 +1,4 @@
-"""What an audit found, tier by tier, with intervals, numbers of samples and the rule of each verdict: frozen, to JSON
-and back."""
+"""What an audit found, tier by tier, with its intervals and the rule of each verdict: frozen, to JSON and back."""
 
 from __future__ import annotations
 
@@ -22,8 +21,8 @@ LEVEL = 0.05
 TIERS = {
     "relearning_excess": "Relearning",
     "linear_probe": "Linear probe",
-    "relative_test": "Relative test, by the retrained model",
-    "relative_test_unseen": "Relative test, by unseen data",
+    "relative_test": "Relative test (retrained)",
+    "relative_test_unseen": "Relative test (unseen)",
     "rmia": "RMIA",
     "u_lira": "U-LiRA",
     "klom": "KLOM",
@@ -130,8 +129,8 @@ class AuditReport:
         name: the audited model's row.
         findings: one a tier, in the order of `TIERS`.
         asked: what was asked: data set, how the samples were chosen, numbers of samples, seed; JSON values.
-        weights: SHA-256 of the audited model's parameters and buffers (`publishing.digests.weights_digest`); None where
-            only outputs were given.
+        weights: SHA-256 of the audited model's parameters and buffers (`publishing.digests.weights_digest`); None
+            where only outputs were given.
         level: of each tier.
         notes: what a reader must know.
         provenance: versions, hardware, command; JSON values.
@@ -160,7 +159,7 @@ class AuditReport:
         measured = [finding for finding in self.findings if finding.verdict is not None]
         found, nothing, unsure = (self.tiers(verdict) for verdict in (FOUND, NOTHING, CANNOT_TELL))
         if not measured:
-            return "None of the audit's tiers could be measured. It says nothing of what the model still knows."
+            return "None of the audit's tests could be made. It says nothing of what the model still knows."
         first = f"Of {len(measured)} tests, {len(found)} found that the samples are not forgotten"
         first += f" ({', '.join(found)})." if found else "."
         parts = []

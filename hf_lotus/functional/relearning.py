@@ -46,8 +46,8 @@ class RelearningFigures:
     Attributes:
         excess: `relearning_excess`.
         excess_interval: of it.
-        gap: accuracy on D_f minus that on D_u, weighted as D_f, both after the training: what the model then knows more
-            of D_f than of data that it never saw.
+        gap: accuracy on D_f minus that on D_u, weighted as D_f, both after the training: what the model then knows
+            more of D_f than of data that it never saw.
         gap_interval: of it.
         forget: accuracy on D_f (before, after).
         unseen: accuracy on D_u, weighted as D_f (before, after).
@@ -121,6 +121,6 @@ def relearning_figures(
 
 
 def _states(right: tuple[np.ndarray, np.ndarray], labels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """How many samples of each class are wrong/right before and after: shape (classes, 4), in the order of `_BEFORE`."""
+    """Samples of each class by right or wrong before and after: shape (classes, 4), in the order of `_BEFORE`."""
     state = 2 * right[0].astype(int) + right[1].astype(int)
     return np.stack([np.bincount(state[labels == label], minlength=4) for label in classes])

@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_lotus.evaluation.findings import AUDIT_PAGE
 from hf_lotus.evaluation.metrics import METRICS
 from hf_lotus.evaluation.results import ModelResult, UnlearningResult
 from hf_lotus.publishing.citations import citations
@@ -56,9 +57,34 @@ def write_model_card(
         result: the comparison; None where nothing was measured.
         name: the unlearned model's name in it.
         record: what was forgotten.
-        **metadata: `language`, `license`, `tags` and `model_name` of the card's header, over what it has by itself.
+        **metadata: `language`, `license`, `tags` and `model_name` of the card's header, over what it has by itself and
+            what the record's `card` says.
     """
     folder = Path(folder)
+    told = {"model_name": folder.resolve().name, **(record.card if record is not None else {})}
+    told |= {key: value for key, value in metadata.items() if value is not None}
+    write_whole(folder / CARD, _card(result, name, record, (folder / FIGURE).is_file(), told))
+
+
+def recorded_card(record: ForgetSetRecord) -> str:
+    """The one card that a record has, from nothing but the record."""
+    name = str((record.results or record.method).get("name", "unlearned"))
+    return _card(record.result, name, record, FIGURE in record.files, record.card)
+
+
+def write_recorded_card(folder: str | Path) -> None:
+    """Write the card of the record in a model's folder; the file appears whole or not at all."""
+    folder = Path(folder)
+    write_whole(folder / CARD, recorded_card(ForgetSetRecord.from_json(folder / RECORD)))
+
+
+def _card(
+    result: UnlearningResult | None,
+    name: str,
+    record: ForgetSetRecord | None,
+    has_figure: bool,
+    metadata: Mapping[str, Any],
+) -> str:
     if record is not None:
         facts = _from_record(record)
     else:
@@ -67,7 +93,7 @@ def write_model_card(
     unfinished = record is not None and record.status == IN_PROGRESS
     unchanged = record is not None and record.unchanged and not unfinished
     card = ModelCard.from_template(
-        _header(folder, facts, result[name] if result is not None else None, name, unfinished, metadata),
+        _header(facts, result[name] if result is not None else None, name, unfinished, metadata),
         template_str=resources.files("hf_lotus.publishing")
         .joinpath("templates/model_card.md")
         .read_text(encoding="utf-8"),
@@ -87,11 +113,13 @@ def write_model_card(
         requests=plain(", ".join(record.requests)) if record is not None else "",
         dataset_flag=facts.dataset["id"] or "DATA_SET",
         table=result.to_markdown() if result is not None else "Nothing has been measured.",
-        figure=FIGURE if (folder / FIGURE).is_file() and not unfinished else None,
+        audit=_audit(result, record),
+        audit_page=AUDIT_PAGE,
+        figure=FIGURE if has_figure and not unfinished else None,
         settings={plain(key): plain(value) for key, value in facts.settings.items() if value is not None},
         citations=citations(facts.method),
     )
-    write_whole(folder / CARD, str(card))
+    return str(card)
 
 
 def _from_record(record: ForgetSetRecord) -> _Facts:
@@ -129,7 +157,6 @@ def _from_result(result: UnlearningResult) -> _Facts:
 
 
 def _header(
-    folder: Path,
     facts: _Facts,
     measured: ModelResult | None,
     name: str,
@@ -147,7 +174,7 @@ def _header(
         library_name="transformers",
         pipeline_tag=facts.task,
         tags=[*tags, *(tag for tag in _several(metadata.get("tags")) if tag not in tags)],
-        model_name=metadata.get("model_name") or folder.resolve().name,
+        model_name=metadata.get("model_name"),
         eval_results=_eval_results(measured, facts) if measured is not None else None,
         **more,
     )
@@ -181,6 +208,12 @@ def _link(origin: Mapping[str, Any], prefix: str) -> str:
         return text
     at = f"/tree/{revision}" if revision and str(revision).isalnum() else ""
     return f"[{text}](https://huggingface.co/{prefix}{origin['id']}{at})"
+
+
+def _audit(result: UnlearningResult | None, record: ForgetSetRecord | None) -> str:
+    """What an audit found, in its own two sentences; "" where there was none."""
+    block = record.audit if record is not None else result.audit if result is not None else None
+    return plain(block["in_words"]) if block is not None else ""
 
 
 def _classes(record: ForgetSetRecord | None) -> str:

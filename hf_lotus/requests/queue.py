@@ -213,6 +213,11 @@ class RequestRun:
         write_private(self.folder / name, json.dumps(document, indent=1) + "\n")
 
 
+def is_queue(folder: str | Path) -> bool:
+    """Whether a folder is that of a queue."""
+    return (Path(folder) / "requests").is_dir()
+
+
 class RequestQueue:
     """A queue in a folder.
 
@@ -283,6 +288,10 @@ class RequestQueue:
     def latest(self) -> RequestRun | None:
         """The run that made the model that is unlearned next; None where that is the original."""
         return next((run for run in reversed(self.runs()) if run.is_done and run.model is not None), None)
+
+    def models(self) -> list[Path]:
+        """The folders of the models that were finished, each made from the one before it."""
+        return [run.model for run in self.runs() if run.is_done and run.model is not None]
 
     def begin(self, requests: Mapping[str, Mapping[str, object]], original: str) -> RequestRun:
         """Begin a run.

@@ -13,13 +13,15 @@ from datasets import Dataset
 from huggingface_hub import CommitInfo
 from transformers import PreTrainedModel
 
-from hf_lotus.data.columns import read_labels
+from hf_lotus.data.columns import find_image_column, read_labels
 from hf_lotus.data.loading import DatasetArguments, LoadedData, load_splits
+from hf_lotus.data.perceptual import find_lookalikes, perceptual_hashes
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.methods import LoTUS, UnlearningMethod
 from hf_lotus.models.loading import ModelArguments, load_model, load_processor, on_device
+from hf_lotus.publishing.chain import require_chain
 from hf_lotus.publishing.digests import Salt, salted_digests, sample_contents, weights_digest
 from hf_lotus.publishing.hub import push
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord, now
@@ -203,6 +205,9 @@ class Service:
             )
         with self.arguments.main_process_first(desc="loading the data set"):
             data = load_splits(self.data, original.config.num_labels, self._select)
+        if self.arguments.process_index == 0:
+            require_chain(self.queue.models())
+        self._tell_of_lookalikes(data)
         previous = _record_of(latest)
         trainer = self._trainer(original, latest, previous, data)
         self._train(trainer)
@@ -214,6 +219,24 @@ class Service:
             assert self.request_run is not None and trainer.measured is not None
             self.request_run.keep(measure_requests(trainer.evaluator, trainer.measured[1], self._positions(data)))
         trainer.end()
+
+    def _tell_of_lookalikes(self, data: LoadedData) -> None:
+        """Say which retained pictures look like one that is to be forgotten; whether they go too is their owner's."""
+        column = find_image_column(data.split.dataset, self.data.image_column)
+        if column is None or self.data.duplicates == "ignore" or self.arguments.process_index:
+            return
+        hashes = perceptual_hashes(row[column] for row in data.split.retain.select_columns([column]))
+        near = {
+            data.split.retain_rows[row]
+            for picture in data.split.forget.select_columns([column])
+            for row in find_lookalikes(picture[column], hashes).rows
+        }
+        if near:
+            shown = ", ".join(map(str, sorted(near)[:10])) + (", …" if len(near) > 10 else "")
+            self.say(
+                f"{len(near)} retained pictures look like one that is to be forgotten, and stay (rows {shown}). Where "
+                "they are copies of it, request them too."
+            )
 
     def _withdraw(self, trainer: UnlearningTrainer) -> None:
         """Leave the requests open: a model that has not changed has forgotten nothing."""

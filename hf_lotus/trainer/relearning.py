@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset
+from transformers import PrinterCallback, ProgressCallback
 
 from hf_lotus.data.batches import read_dataset_labels
 from hf_lotus.data.prepared import num_samples
@@ -46,6 +47,13 @@ class Outcome(NamedTuple):
     unseen: tuple[np.ndarray, np.ndarray]
     forget_labels: np.ndarray
     unseen_labels: np.ndarray
+
+
+class _Bar(ProgressCallback):
+    """The bar of the training alone: what it logs is nobody's concern."""
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        """Print nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +133,9 @@ class Relearning:
                 processing_class=self.processing_class,
                 data_collator=self.data_collator,
             )
+            again.remove_callback(PrinterCallback if self.args.disable_tqdm else ProgressCallback)
+            if not self.args.disable_tqdm:
+                again.add_callback(_Bar)
             before = {split: again.run.student_predictions(split) for split in ("forget", "unseen")}
             again.train()
             after = {split: again.run.student_predictions(split) for split in ("forget", "unseen")}

@@ -30,7 +30,7 @@ def read_document(path: str | Path, advice: str = "") -> Any:
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # also of a file that is not text
+    except (ValueError, RecursionError) as error:  # also of a file that is not text, and of brackets without end
         raise ValueError(f"{path} is not valid JSON: {error}.{advice and ' '}{advice}") from error
 
 

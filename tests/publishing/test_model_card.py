@@ -158,7 +158,7 @@ def record_of(text: str, **changes) -> ForgetSetRecord:
         "seeds": {"seed": 1},
         "versions": {text: text},
         "hardware": {"device": text},
-        "weights": {text: "ab" * 32},
+        "files": {text: "ab" * 32},
         "requests": [text, text],
         "previous": "12" * 32,
         "task": "image-classification",

@@ -14,7 +14,8 @@ from hf_lotus.evaluation.results import ORIGINAL, RETRAIN
 # Models a side under which nothing is told.
 FEWEST = 4
 EXCHANGED = (
-    "p is exact: the share of 199 deals of the models' names among them, the true one counted, that give at least as much."
+    "p is exact: the share of 199 deals of the models' names among them, the true one counted, that give at least as "
+    "much."
 )
 
 
@@ -33,7 +34,7 @@ def lacking(tier: str, rule: str, evidence: Evidence) -> Finding | None:
 
 
 def rows(evidence: Evidence) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Row, what is held against what: the unlearned, the originals, and one half of the retrained against the other."""
+    """Row, and what is held against what; of the retrained models, one half against the other."""
     assert evidence.unlearned is not None and evidence.retrained is not None
     retrained = evidence.retrained.confidence
     found = [(evidence.name, evidence.unlearned.confidence, retrained)]

@@ -12,12 +12,12 @@ from hf_lotus.audit.evidence import Evidence
 from hf_lotus.audit.tiers import ensembles
 from hf_lotus.audit.verdicts import concluded
 from hf_lotus.evaluation.findings import CANNOT_TELL, LEVEL, Finding, Reading
-from hf_lotus.functional.klom import klom, klom_values
+from hf_lotus.functional.margin_divergence import klom, klom_values
 
 TIER = "klom"
 RULE = (
-    "Accuse where p is at most 0.05 that the 95th percentile of KLOM over the forget samples is no larger than between "
-    f"models made alike. {ensembles.EXCHANGED}"
+    "Accuse where p is at most 0.05 that the 95th percentile of KLOM over the forget samples is no larger than "
+    f"between models made alike. {ensembles.EXCHANGED}"
 )
 
 

@@ -14,10 +14,10 @@ from hf_lotus.functional.linear_probe import FOLDS, label_hits, membership_score
 TIER = "linear_probe"
 FEWEST, MOST = 40, 5000
 RULE = (
-    "Accuse where the 95 % interval of the membership probe's AUC lies above 0.5, or that of the label probe's accuracy "
-    "on the forget set minus that on unseen data above 0. Both probes are cross-validated logistic regressions on the "
-    "penultimate features, with as many unseen as forget samples of every class; intervals are of the bootstrap over "
-    "samples."
+    "Accuse where the 95 % interval of the label probe's accuracy on the forget set minus that on unseen data lies "
+    "above 0, or that of the membership probe's AUC above 0.5. Both probes are cross-validated logistic regressions "
+    "on the penultimate features, with as many unseen as forget samples of every class; intervals are of the "
+    "bootstrap over samples. The figure is the former; of one class alone the AUC minus 0.5."
 )
 
 
@@ -45,17 +45,18 @@ def _labels(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _reading(row: str, features: dict[str, np.ndarray], labels: dict[str, np.ndarray], seed: int) -> Reading:
-    scores = membership_scores(features[FORGET], features[UNSEEN], seed)
-    auc = auc_estimate(*scores, seed=seed)
+    classes = labels[FORGET], labels[UNSEEN]
+    auc = auc_estimate(*membership_scores(features[FORGET], features[UNSEEN], seed, classes), seed=seed)
     assert auc.value is not None and auc.low is not None and auc.high is not None
-    more: dict[str, object] = {"label_probe_forget": None, "label_probe_unseen": None, "label_probe_interval": None}
-    above = False
-    if np.count_nonzero(np.unique(labels[FORGET], return_counts=True)[1] >= FOLDS) >= 2:
-        hits = {split: label_hits(features[split], labels[split], seed) for split in features}
-        low, high = difference_interval(hits[FORGET], hits[UNSEEN], seed)
-        more["label_probe_forget"], more["label_probe_unseen"] = (float(hits[s].mean()) for s in (FORGET, UNSEEN))
-        more["label_probe_interval"], above = [low, high], low > 0
-    return Reading(row, auc.value, (auc.low, auc.high), accused=auc.low > 0.5 or above, more=more)
+    more: dict[str, object] = {"membership_auc": auc.value, "membership_auc_interval": [auc.low, auc.high]}
+    told = auc.low > 0.5
+    if np.count_nonzero(np.unique(labels[FORGET], return_counts=True)[1] >= FOLDS) < 2:
+        return Reading(row, auc.value - 0.5, (auc.low - 0.5, auc.high - 0.5), accused=told, more=more)
+    hits = {split: label_hits(features[split], labels[split], seed) for split in features}
+    interval = difference_interval(hits[FORGET], hits[UNSEEN], seed)
+    more["label_probe_forget"], more["label_probe_unseen"] = (float(hits[s].mean()) for s in (FORGET, UNSEEN))
+    difference = float(hits[FORGET].mean() - hits[UNSEEN].mean())
+    return Reading(row, difference, interval, accused=interval[0] > 0 or told, more=more)
 
 
 def difference_interval(first: np.ndarray, second: np.ndarray, seed: int = 0) -> tuple[float, float]:

@@ -14,8 +14,8 @@ FEWEST = 30
 RULE = (
     "Accuse where the 95 % interval of the relearning excess, or of the gap after the round, lies above 0. The excess "
     "is (rise of accuracy on the forget set) - (rise on unseen data, classes weighted alike) over one round on the "
-    "retain set alone; the gap is accuracy on the forget set minus that on unseen data after it. Both are 0 on average "
-    "for a model that never saw the samples."
+    "retain set alone; the gap is accuracy on the forget set minus that on unseen data after it. Both are 0 on "
+    "average for a model that never saw the samples."
 )
 
 

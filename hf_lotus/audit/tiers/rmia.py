@@ -9,13 +9,14 @@ from hf_lotus.audit.evidence import FORGET, UNSEEN, Evidence
 from hf_lotus.audit.matching import in_the_same_shares
 from hf_lotus.audit.verdicts import concluded
 from hf_lotus.evaluation.findings import CANNOT_TELL, Finding, Reading, not_measured
-from hf_lotus.functional.rmia import rmia
+from hf_lotus.functional.likelihood_ratios import rmia
 
 TIER = "rmia"
 FEWEST = 40
 RULE = (
-    "Accuse where the 95 % interval of the attack's AUC on forget against unseen samples lies above 0.5. Reference models "
-    "never saw either. Half of the unseen samples are the population that ratios are taken over, half the non-members."
+    "Accuse where the 95 % interval of the attack's AUC on forget against unseen samples lies above 0.5. Reference "
+    "models never saw either. Half of the unseen samples are the population that ratios are taken over, half the "
+    "non-members."
 )
 
 
@@ -45,8 +46,8 @@ def _reading(evidence: Evidence, row: str) -> Reading:
     more: dict[str, object] = {"references": len(references.forget), "forget": len(forget), "unseen": len(unseen)}
     if min(len(forget), len(unseen) // 2) < FEWEST:
         reason = (
-            f"It takes {FEWEST} forget and {2 * FEWEST} unseen samples with their classes in the same shares; there are "
-            f"{len(forget)} and {len(unseen)}."
+            f"It takes {FEWEST} forget and {2 * FEWEST} unseen samples with their classes in the same shares; there "
+            f"are {len(forget)} and {len(unseen)}."
         )
         return Reading(row, reason=reason, more=more)
     found = rmia(

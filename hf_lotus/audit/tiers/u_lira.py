@@ -1,8 +1,8 @@
 """Tier 5, U-LiRA: sample by sample, does the model answer as unlearned or as retrained models do?
 
-Hayes et al. (arXiv:2403.01218). With many models unlearned alike it is the published attack. With one audited model and
-a pool of originals and retrained models it is asked whether the model answers as the originals do; how often an honestly
-retrained one does by chance is seen on the pool's own, each left out in turn.
+Hayes et al. (arXiv:2403.01218). With many models unlearned alike it is the published attack. With one audited model
+and a pool of originals and retrained models it is asked whether the model answers as the originals do; how often an
+honestly retrained one does by chance is seen on the pool's own, each left out in turn.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from hf_lotus.audit.tiers import ensembles
 from hf_lotus.audit.verdicts import concluded
 from hf_lotus.evaluation.findings import CANNOT_TELL, LEVEL, Finding, Reading
 from hf_lotus.functional.intervals import rate
-from hf_lotus.functional.relative_test import rank_p_value
+from hf_lotus.functional.three_samples import rank_p_value
 from hf_lotus.functional.u_lira import log_likelihood_ratio, u_lira
 
 TIER = "u_lira"
 # Retrained models without which no rank among them reaches the level.
 FEWEST_TO_RANK = 19
 RULE = (
-    "Accuse where p is at most 0.05 that the attack's accuracy is no larger than between models made alike. It takes each "
-    f"sample's Gaussians of log(p/(1-p)), each model left out in turn. {ensembles.EXCHANGED}"
+    "Accuse where p is at most 0.05 that the attack's accuracy is no larger than between models made alike. It takes "
+    f"each sample's Gaussians of log(p/(1-p)), each model left out in turn. {ensembles.EXCHANGED}"
 )
 RULE_OF_ONE = (
-    "Accuse where p is at most 0.05 that the share of forget samples that the model answers as the pool's originals do, "
-    "rather than as its retrained models, is no larger than of a retrained model: its rank among the pool's own, each "
-    "left out in turn."
+    "Accuse where p is at most 0.05 that the share of forget samples that the model answers as the pool's originals "
+    "do, rather than as its retrained models, is no larger than of a retrained model: its rank among the pool's own, "
+    "each left out in turn."
 )
 
 
@@ -92,5 +92,3 @@ def _of_one(evidence: Evidence) -> Finding:
 def _share(observed: np.ndarray, originals: np.ndarray, retrained: np.ndarray) -> float:
     """Share of samples that a model answers as the originals do."""
     return float((log_likelihood_ratio(observed, originals, retrained) > 0).mean())
-
-
