@@ -4,13 +4,14 @@
     hf-lotus pool --output_dir audit_table/pool --forget_sets audit_table/sets/*.json --dataset_name path/or/id
     python benchmarks/audit_table.py unlearn audit_table --cifar10 path/or/id
     python benchmarks/audit_table.py probe audit_table --cifar10 path/or/id
-    python benchmarks/audit_table.py table audit_table --output docs/audit_table
+    python benchmarks/audit_report.py audit_table --output docs/audit_table
 
 The pool (recipe cifar10-pool) deals the forget sets out so that each is wholly in half of the models (originals, to be
 unlearned) and wholly absent from the others (retrained models). `unlearn` unlearns each set from each of its originals
-by every method, `probe` takes what needs the models once more (one round of relearning, features), and `table` judges
-all of it by the audit's own tiers. Each stage may be started several times at once and goes on where it stopped. What
-the methods may look at (the pool's unseen part) and what the audit looks at (its test part) are different samples.
+by every method, and `probe` takes what needs the models once more (one round of relearning, features). Each stage may
+be started several times at once and goes on where it stopped. `audit_report.py` judges all of it by the audit's own
+tiers. What the methods look at (the pool's unseen part) and what the audit looks at (its test part) are different
+samples.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +96,6 @@ def say(text: str) -> None:
 
 def write_sets(options: argparse.Namespace) -> None:
     """The forget sets as files of row numbers."""
-    from dataclasses import replace
-
     recipe = load_recipe(RECIPE)
     recipe = replace(recipe, dataset={**recipe.dataset, "dataset_name": options.cifar10})
     train = load_benchmark_data(recipe, 0).split.dataset
@@ -115,6 +116,78 @@ def unlearn(options: argparse.Namespace) -> None:
         unlearn_pool(pool, data, contender.method, name, own, label=label, limit=options.models, say=told)
 
 
+@dataclass(frozen=True)
+class Cast:
+    """Who is who for one forget set, by numbers of the pool's models.
+
+    Attributes:
+        originals: had the set, and are unlearned by every method.
+        retrained: never had it, and are judged as the row "retrain".
+        again: others like them, the row "retrain again".
+        references: the others that never had it: what all rows are held against.
+    """
+
+    originals: list[int]
+    retrained: list[int]
+    again: list[int]
+    references: list[int]
+
+    @classmethod
+    def of(cls, pool: Pool, forget_set: str, models: int) -> Cast:
+        """The first so many of each kind."""
+        contents = pool.digests["train"][pool.forget_sets[forget_set]]
+        had, never = pool.with_all(contents).tolist(), pool.with_none(contents).tolist()
+        return cls(had[:models], never[:models], never[models : 2 * models], never[2 * models :])
+
+    def of_row(self, label: str) -> list[int]:
+        """The models of a row, or those that they were unlearned from."""
+        return {"retrain": self.retrained, "retrain again": self.again}.get(label, self.originals)
+
+
+def probe(options: argparse.Namespace) -> None:
+    """What needs the models once more: a round of relearning, and their features."""
+    folder = Path(options.folder)
+    pool = Pool.open(folder / "pool")
+    data = data_of(pool, options.cifar10)
+    rows = {label: None for label in ("original", "retrain", "retrain again")} | methods()
+    for label, name in turned([(label, name) for label in rows for name in pool.forget_sets], options.part):
+        who = Cast.of(pool, name, options.models)
+        numbers = who.of_row(label)
+        if label in methods():
+            made = pool.path / "unlearned" / label / name
+            numbers = [number for number in numbers if (made / f"{number:03d}.json").is_file()]
+        told: Callable[[str], None] = lambda text, of=f"{name} {label}": say(f"{of} {text}")  # noqa: E731
+        share_work(folder / "probed" / label / name, numbers, _prober(pool, data, label, name), told)
+
+
+def _prober(
+    pool: Pool, data: PoolData, label: str, name: str
+) -> Callable[[int], tuple[dict[str, np.ndarray], dict[str, Any]]]:
+    forget = np.isin(np.arange(len(pool.labels["train"])), pool.forget_sets[name])
+
+    def work(number: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        started = time.perf_counter()
+        unlearned = pool.path / "unlearned" / label / name / f"{number:03d}"
+        model = load_model(str(unlearned)) if label in methods() else pool.model(number)
+        train = data.ready("train")
+        splits = {
+            "forget": train.select(np.flatnonzero(forget)),
+            "retain": train.select(np.flatnonzero(pool.members[number] & ~forget)),
+            "unseen": data.ready("test"),
+        }
+        outcome = Relearning(arguments(seed=0), splits).outcome(model)
+        arrays = {
+            f"{side}_{when}": getattr(outcome, side)[place]
+            for side in ("forget", "unseen")
+            for place, when in enumerate(("before", "after"))
+        }
+        for side in ("forget", "unseen"):
+            arrays[f"{side}_features"] = penultimate_features(model, splits[side], pool.num_classes, progress=False)
+        return arrays, {"number": number, "seconds": time.perf_counter() - started}
+
+    return work
+
+
 def turned(todo: list, part: str) -> list:
     """The same in another order for each process, so that they meet late."""
     number, parts = map(int, part.split("/"))
@@ -125,13 +198,13 @@ def turned(todo: list, part: str) -> list:
 def main() -> None:
     """Run a stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["sets", "unlearn"])
-    parser.add_argument("folder")
+    parser.add_argument("stage", choices=["sets", "unlearn", "probe"])
+    parser.add_argument("folder", help="where all is kept")
     parser.add_argument("--cifar10", default="uoft-cs/cifar10", help="the data set, by id or folder")
-    parser.add_argument("--models", type=int, default=None, help="so many originals a forget set; all by default")
+    parser.add_argument("--models", type=int, default=4, help="so many of each row and forget set")
     parser.add_argument("--part", default="0/1", help="number/processes: where a process begins")
     options = parser.parse_args()
-    {"sets": write_sets, "unlearn": unlearn}[options.stage](options)
+    {"sets": write_sets, "unlearn": unlearn, "probe": probe}[options.stage](options)
 
 
 if __name__ == "__main__":
