@@ -56,6 +56,31 @@ NAMES = {
     "epsilon": "6 ε",
 }
 
+INTRODUCTION = """# Do the tiers of the audit agree?
+
+A pool of {models} small ResNets (80,000 weights, `cifar10-pool`), each trained on a random half of {train} images of CIFAR-10 for 14 epochs:
+accuracy {own:.3f} on its own half, {test:.3f} on test data. Three forget sets of 200, each wholly in half of the models (originals) and wholly
+absent from the others (retrained models). **n is small**: {n} models of every row and set for tiers 1 to 4, and the same {n} against {references} retrained
+models for tiers 5 and 6. What is not accused at that n is not shown to be gone. How it was run: `benchmarks/audit_table.py`; all figures, with
+intervals: [audit_table.json](audit_table.json).
+
+Mean figure, and how many models are accused at 5 % (✕); of tiers 5 and 6, which judge all models of a row together, whether they are. The
+methods saw other unseen data than the audit. Settings: `methods()` in the script; for cost, SCRUB and SalUn take 5 rounds and a restart 6,
+fewer than by default."""
+CALIBRATION = """## False positives and power
+
+How often honestly retrained models are accused, and how often untouched originals. A draw is another model, held against others, or, for tiers 1 and
+2, a random half of one model's samples. Draws share models, so that the intervals (Clopper–Pearson) are too narrow. Tiers 5 and 6: 4 models
+against 7, exact by exchange; 39 deals.
+
+"""
+AGREEMENT = """## Do the cheap tiers rank as the expensive ones?
+
+Spearman's correlation of a row's mean figure with KLOM (95th percentile) and U-LiRA (accuracy), over rows × forget sets; bootstrap over these points.
+*All rows* have the original and the retrained models among them.
+
+"""
+
 
 class Table:
     """What the stages left, and the evidence made of it.
@@ -71,6 +96,29 @@ class Table:
         self.casts = {name: Cast.of(self.pool, name, models) for name in self.pool.forget_sets}
         self.unlearned = {(made.label, made.forget_set): made for made in self.pool.unlearned()}
         self.confidences = cache(self._confidences)
+
+    def about(self) -> dict[str, Any]:
+        """The pool, in figures."""
+        records = self.pool.records
+        accuracy = {
+            side: float(np.mean([r["accuracy"][side] for r in records])) for side in ("own", "left_out", "test")
+        }
+        costs = {
+            f"{label}, {name}": float(np.median([r["seconds"] for r in made.records]))
+            for (label, name), made in sorted(self.unlearned.items())
+        }
+        first = next(iter(self.casts.values()))
+        return {
+            "models": len(records),
+            "train": len(self.pool.labels["train"]),
+            "seconds_of_a_model": float(np.median([r["seconds"] for r in records])),
+            "seconds_of_unlearning": costs,
+            "n": len(first.originals),
+            "references": len(first.references),
+            "forget_sets": {name: len(rows) for name, rows in self.pool.forget_sets.items()},
+            "training": self.pool.plan["training"],
+            **accuracy,
+        }
 
     def originals(self, name: str) -> list[int]:
         """All that had a set."""
@@ -170,7 +218,9 @@ class Table:
         if found is None:
             return None
         labels, rng = self.labels(name), np.random.default_rng(seed)
-        kept = {side: np.sort(rng.permutation(len(of))[: len(of) // 2 if seed else None]) for side, of in labels.items()}
+        kept = {
+            side: np.sort(rng.permutation(len(of))[: len(of) // 2 if seed else None]) for side, of in labels.items()
+        }
         labels = {side: of[kept[side]] for side, of in labels.items()}
         right = [tuple(found[f"{side}_{when}"][kept[side]] for when in ("before", "after")) for side in kept]
         outcome = Outcome(right[0], right[1], labels[FORGET], labels[UNSEEN])
@@ -212,7 +262,9 @@ def judge(table: Table) -> list[dict[str, Any]]:
                 else:
                     evidence = table.of_one(tier, row, name, number, cast.originals[place], turned)
                 if evidence is not None:
-                    kept.append({"row": row, "forget_set": name, "numbers": [number], "tier": tier, **judged(tier, evidence)})
+                    kept.append(
+                        {"row": row, "forget_set": name, "numbers": [number], "tier": tier, **judged(tier, evidence)}
+                    )
         for tier in MANY_MODELS:
             if len(numbers) >= FEWEST and (row, name, tuple(numbers), tier) not in known:
                 sides = [table.ensemble(row, name, numbers), table.ensemble(RETRAIN, name, cast.references)]
@@ -237,7 +289,9 @@ def calibrate(table: Table) -> dict[str, dict[str, Any]]:
         kept[tier] = {}
         for kind, row in (("false_positives", RETRAIN), ("power", ORIGINAL)):
             accused = [
-                judged(tier, evidence)["accused"] for name in table.casts for evidence in _draws(table, tier, row, name)
+                judged(tier, evidence)["accused"]
+                for name in table.casts
+                for evidence in _draws(table, tier, row, name)
             ]
             told = [each for each in accused if each is not None]
             low, high = (float(bound) for bound in clopper_pearson(sum(told), len(accused)))
@@ -259,8 +313,7 @@ def _draws(table: Table, tier: str, row: str, name: str) -> Iterator[Evidence]:
         rows = (RETRAIN, AGAIN) if row == RETRAIN else (ORIGINAL,)
         models = [(of, number) for of in rows for number in table.numbers(of, name)]
         found = (
-            table.of_probes(of, name, number, seed)
-            for seed, (of, number) in product(range(1, DRAWS[row]), models)
+            table.of_probes(of, name, number, seed) for seed, (of, number) in product(range(1, DRAWS[row]), models)
         )
         yield from islice((evidence for evidence in found if evidence is not None), DRAWS[row])
         return
@@ -297,7 +350,9 @@ def agreement(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         drawn = [spearmanr(values[rng.integers(len(values), size=len(values))]).statistic for _ in range(2000)]
         low, high = np.nanpercentile(drawn, [2.5, 97.5])
         entry = {"points": len(pairs), "spearman": float(spearmanr(values).statistic)}
-        found.append({"of": which, "figure": figure, "against": against, **entry, "interval": [float(low), float(high)]})
+        found.append(
+            {"of": which, "figure": figure, "against": against, **entry, "interval": [float(low), float(high)]}
+        )
     return found
 
 
@@ -309,6 +364,57 @@ def _figures(entry: dict[str, Any]) -> Iterator[tuple[str, float]]:
         yield "gap after relearning", entry["more"]["gap_after"]
     if entry["tier"] == "linear_probe":
         yield "membership AUC of the probe", entry["more"]["membership_auc"]
+
+
+def page(document: dict[str, Any]) -> str:
+    """The tables as Markdown."""
+    entries, about = document["judged"], document["pool"]
+    cells = {
+        (row, name): [e for e in entries if (e["row"], e["forget_set"]) == (row, name)]
+        for row, name in product(ROWS, about["forget_sets"])
+    }
+    parts = [INTRODUCTION.format(**about)]
+    for name in about["forget_sets"]:
+        rows = [[row, *(_verdict(cells[row, name], tier) for tier in NAMES)] for row in ROWS]
+        parts.append(f"## Forget set {name}\n\n" + markdown_table(["", *NAMES.values()], rows))
+    header = ["", "False positives", "95 %", "Power", "95 %"]
+    rows = []
+    for tier, of in document["calibration"].items():
+        figures = [of["false_positives"], of["power"]]
+        shown = [(f"{f['accused']} of {f['draws']}", "{:.3f} to {:.3f}".format(*f["interval"])) for f in figures]
+        rows.append([NAMES[tier], *shown[0], *shown[1]])
+    parts.append(CALIBRATION + markdown_table(header, rows))
+    rows = [
+        [
+            f"{e['figure']}",
+            e["of"],
+            e["against"],
+            str(e["points"]),
+            f"{e['spearman']:.2f}",
+            "{:.2f} to {:.2f}".format(*e["interval"]),
+        ]
+        for e in document["agreement"]
+    ]
+    header = ["Figure", "Of", "Against", "Points", "Spearman", "95 %"]
+    parts.append(AGREEMENT + markdown_table(header, [[plain_names(r[0]), r[1], NAMES[r[2]], *r[3:]] for r in rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def plain_names(figure: str) -> str:
+    """A tier's figure as the tables call it."""
+    return NAMES.get(figure, figure)
+
+
+def _verdict(entries: list[dict[str, Any]], tier: str) -> str:
+    """Mean figure, and how many models, or whether all together, are accused."""
+    found = [entry for entry in entries if entry["tier"] == tier and entry["value"] is not None]
+    if not found:
+        return "–"
+    value = np.mean([entry["value"] for entry in found])
+    accused = sum(bool(entry["accused"]) for entry in found)
+    if tier in MANY_MODELS:
+        return f"{value:.2f}{' ✕' if accused else ''}"
+    return f"{value:.2f} {f'✕ {accused}/{len(found)}' if accused else f'0/{len(found)}'}"
 
 
 def main() -> None:

@@ -77,6 +77,11 @@ class PoolArguments:
     use_cpu: bool = field(default=False, metadata={"help": "Use no GPU."})
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bar of the model in training."})
 
+    @property
+    def takes_the_recipes_set(self) -> bool:
+        """Whether the forget set is what the recipe forgets."""
+        return self.forget_sets is None and self.kind != "halves"
+
     def reduced(self) -> Recipe:
         """The recipe on the data set and at the size that the flags ask for."""
         recipe = load_recipe(self.recipe)
@@ -97,15 +102,18 @@ class PoolArguments:
 
 def run(argv: Sequence[str]) -> int:
     """Parse, train what is not trained yet, tell of each model; return the exit status."""
-    if argv and argv[0] == "unlearn":
-        return pool_unlearn.run(argv[1:])
+    if pool_unlearn.is_unlearning(argv):
+        return pool_unlearn.run(argv)
     shipped = (
         f"Recipes: {', '.join(recipe_names())}. Started several times on one folder, the processes share the work; a "
-        "model whose process was killed is taken up by another. `hf-lotus pool unlearn` unlearns from the models."
+        "model whose process was killed is taken up by another. With --unlearn METHOD a forget set is unlearned from the models: --unlearn METHOD --help."
     )
     (arguments,) = parse(list(argv), [PoolArguments], "pool", epilog=shipped)
     recipe = arguments.reduced()
-    loaded = load_benchmark_data(recipe, arguments.split_seed)
+    loaded = load_benchmark_data(
+        recipe if arguments.takes_the_recipes_set else pool_unlearn.forgetting_nothing_of_its_own(recipe),
+        arguments.split_seed,
+    )
     processor = image_processor(recipe)
     build = _from_recipe(recipe, loaded)
     if arguments.model_name_or_path is not None:
@@ -142,8 +150,10 @@ def forget_sets(arguments: PoolArguments, loaded: LoadedData) -> dict[str, np.nd
     Raises:
         ValueError: for two files of one name, or a name that no folder can have.
     """
+    if arguments.takes_the_recipes_set:
+        return {"recipe": loaded.split.forget_rows}
     if arguments.forget_sets is None:
-        return {} if arguments.kind == "halves" else {"recipe": loaded.split.forget_rows}
+        return {}
     names = [Path(file).stem for file in arguments.forget_sets]
     for name in names:
         if names.count(name) > 1 or not _NAME.fullmatch(name):

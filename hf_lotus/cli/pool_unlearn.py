@@ -1,4 +1,4 @@
-"""`hf-lotus pool unlearn`: unlearn a forget set from every model of a pool that had it."""
+"""`hf-lotus pool --unlearn METHOD`: unlearn a forget set from every model of a pool that had it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from hf_lotus.cli.parsing import parse
 from hf_lotus.models.loading import load_processor
 from hf_lotus.trainer.arguments import UnlearningArguments
 
+UNLEARN = "--unlearn"
+
 
 @dataclass
 class PoolUnlearnArguments:
-    """From which pool what is unlearned."""
+    """What is unlearned; `output_dir` is the pool."""
 
-    pool: str = field(metadata={"help": "The pool's folder."})
-    forget_set: str = field(metadata={"help": "Name of one of its forget sets."})
+    forget_set: str = field(metadata={"help": "Name of one of the pool's forget sets."})
     label: str | None = field(
         default=None, metadata={"help": "What the method is called in the pool. Default: its name."}
     )
@@ -30,11 +31,22 @@ class PoolUnlearnArguments:
     )
 
 
+def is_unlearning(argv: Sequence[str]) -> bool:
+    """Whether a command line of `hf-lotus pool` asks to unlearn."""
+    return any(flag == UNLEARN or flag.startswith(f"{UNLEARN}=") for flag in argv)
+
+
 def run(argv: Sequence[str]) -> int:
-    """Parse, unlearn from each model, tell of each; return the exit status."""
+    """Parse, unlearn from each model, tell of each; return the exit status.
+
+    Args:
+        argv: `--unlearn METHOD`, the flags of `PoolUnlearnArguments`, of the method and of training.
+    """
     kinds: list[type] = [PoolUnlearnArguments, UnlearningArguments]
-    arguments, training, method = parse(list(argv), kinds, "pool unlearn", method="lotus")
-    pool = Pool.open(arguments.pool)
+    # The parser knows the method's own flags by its name.
+    named = [f"--method{flag[len(UNLEARN) :]}" if is_unlearning([flag]) else flag for flag in argv]
+    arguments, training, method = parse(named, kinds, "pool --unlearn", method="lotus")
+    pool = Pool.open(training.output_dir)
     made = unlearn_pool(
         pool,
         data_of(pool, arguments.dataset_name),
@@ -64,8 +76,13 @@ def data_of(pool: Pool, dataset_name: str | None = None) -> PoolData:
     recipe = Recipe(**{"title": "", "methods": {"lotus": None}, "seeds": [0], **pool.plan["recipe"]})
     if dataset_name is not None:
         recipe = replace(recipe, dataset={**recipe.dataset, "dataset_name": dataset_name})
-    loaded = load_benchmark_data(recipe, pool.plan["split_seed"])
+    loaded = load_benchmark_data(forgetting_nothing_of_its_own(recipe), pool.plan["split_seed"])
     columns = (recipe.dataset.get("image_column"), recipe.dataset.get("label_column"))
     processor = load_processor(pool.path / "models" / pool.records[0]["folder"])
     sets = loaded.split.dataset, require_split(loaded, "unseen"), require_split(loaded, "test")
     return PoolData(*sets, processor, *columns)
+
+
+def forgetting_nothing_of_its_own(recipe: Recipe) -> Recipe:
+    """The recipe with any row as its forget set: where others are given, what it forgets may be no row of few."""
+    return replace(recipe, forget={"first": 1})
