@@ -1,4 +1,4 @@
-"""The tables of the audit: which way to forget passes which tier, whether tiers agree, and whether they are calibrated.
+"""The tables of the audit: which way to forget passes which tier, whether tiers agree and are calibrated.
 
     python benchmarks/audit_report.py audit_table --output docs/audit_table
 
@@ -58,26 +58,27 @@ NAMES = {
 
 INTRODUCTION = """# Do the tiers of the audit agree?
 
-A pool of {models} small ResNets (80,000 weights, `cifar10-pool`), each trained on a random half of {train} images of CIFAR-10 for 14 epochs:
-accuracy {own:.3f} on its own half, {test:.3f} on test data. Three forget sets of 200, each wholly in half of the models (originals) and wholly
-absent from the others (retrained models). **n is small**: {n} models of every row and set for tiers 1 to 4, and the same {n} against {references} retrained
-models for tiers 5 and 6. What is not accused at that n is not shown to be gone. How it was run: `benchmarks/audit_table.py`; all figures, with
-intervals: [audit_table.json](audit_table.json).
+A pool of {models} small ResNets (80,000 weights, `cifar10-pool`), each trained on a random half of {train} images of
+CIFAR-10 for 14 epochs: accuracy {own:.3f} on its own half, {test:.3f} on test data. Three forget sets of 200, each
+wholly in half of the models (originals) and wholly absent from the others (retrained models). **n is small**: {n}
+models of every row and set for tiers 1 to 4, and the same {n} against {references} retrained models for tiers 5 and
+6. What is not accused at that n is not shown to be gone. How it was run: `benchmarks/audit_table.py`; all figures,
+with intervals: [audit_table.json](audit_table.json).
 
-Mean figure, and how many models are accused at 5 % (✕); of tiers 5 and 6, which judge all models of a row together, whether they are. The
-methods saw other unseen data than the audit. Settings: `methods()` in the script; for cost, SCRUB and SalUn take 5 rounds and a restart 6,
-fewer than by default."""
+Mean figure, and how many models are accused at 5 % (✕); of tiers 5 and 6, which judge all models of a row together,
+whether they are. The methods saw other unseen data than the audit. Settings: `methods()` in the script; for cost,
+SCRUB and SalUn take 5 rounds and a restart 6, fewer than by default."""
 CALIBRATION = """## False positives and power
 
-How often honestly retrained models are accused, and how often untouched originals. A draw is another model, held against others, or, for tiers 1 and
-2, a random half of one model's samples. Draws share models, so that the intervals (Clopper–Pearson) are too narrow. Tiers 5 and 6: 4 models
-against 7, exact by exchange; 39 deals.
+How often honestly retrained models are accused, and how often untouched originals. A draw is another model, held
+against others, or, for tiers 1 and 2, a random half of one model's samples. Draws share models, so that the
+intervals (Clopper–Pearson) are too narrow. Tiers 5 and 6: 4 models against 7, exact by exchange; 39 deals.
 
 """
 AGREEMENT = """## Do the cheap tiers rank as the expensive ones?
 
-Spearman's correlation of a row's mean figure with KLOM (95th percentile) and U-LiRA (accuracy), over rows × forget sets; bootstrap over these points.
-*All rows* have the original and the retrained models among them.
+Spearman's correlation of a row's mean figure with KLOM (95th percentile) and U-LiRA (accuracy), over rows × forget
+sets; bootstrap over these points. *All rows* have the original and the retrained models among them.
 
 """
 
@@ -283,7 +284,7 @@ def calibrate(table: Table) -> dict[str, dict[str, Any]]:
     exchange.DEALS = DEALS
     path = table.folder / "calibrated.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for tier in (*(tier for tier in NAMES if tier not in PROBES), *PROBES):
+    for tier in sorted(NAMES, key=lambda tier: tier == "u_lira"):  # which takes longest
         if tier in kept or (tier in PROBES and not table.is_probed()):
             continue
         kept[tier] = {}

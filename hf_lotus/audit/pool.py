@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from hf_lotus.audit.pool_files import PARTS, PoolRows, read_arrays, read_plan, records_in
 from hf_lotus.models.loading import load_model
 
-# What of a configuration makes models of one kind: not who made it, with which release, or what the classes are called.
+# What of a configuration makes no other kind of model: who made it, with which release, what the classes are called.
 _NO_ARCHITECTURE = {"_name_or_path", "architectures", "id2label", "label2id", "transformers_version", "dtype"}
 _NO_ARCHITECTURE |= {"torch_dtype", "problem_type", "finetuning_task", "model_type", "out_features", "out_indices"}
 _NO_ARCHITECTURE |= {"stage_names", "output_attentions", "output_hidden_states", "return_dict", "use_cache"}
@@ -272,8 +272,8 @@ class Pool(_Kept):
         """
         if unknown := int((self._find(digests) < 0).sum()):
             raise ValueError(
-                f"The pool knows nothing of {unknown} of {len(digests)} samples, so that no model of it is a retrained "
-                "one for them. Make a pool from the data that the audited model was trained on."
+                f"The pool knows nothing of {unknown} of {len(digests)} samples, so that no model of it is a "
+                "retrained one for them. Make a pool from the data that the audited model was trained on."
             )
         return np.flatnonzero(~self.had(digests).any(axis=1))
 

@@ -54,7 +54,7 @@ def design(
 
 
 def _groups(contents: np.ndarray, forget_sets: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The number of each row's group, shape (rows,): a forget set with all that equals one of its samples, or twins."""
+    """The number of each row's group, shape (rows,): twins are one, and so is a forget set with its twins."""
     _, groups = np.unique(contents, return_inverse=True)
     groups = groups.reshape(-1)
     owner: dict[int, str] = {}

@@ -1,7 +1,7 @@
 """The files of a pool: its plan, which rows each model had, and what each model says of them.
 
     pool.json                        the plan, and a record of each model that is done
-    rows.npz                         content digests and labels of all parts, which rows each model had, the forget sets
+    rows.npz                         digests and labels of all parts, which rows each model had, forget sets
     models/DIGEST/                   weights, by what determines them
     outputs/NNN.npz, NNN.json        a model's logits on every part, and its record, written last
     unlearned/LABEL/SET/NNN.…        the same of model NNN after a forget set was unlearned from it

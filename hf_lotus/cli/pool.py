@@ -106,7 +106,8 @@ def run(argv: Sequence[str]) -> int:
         return pool_unlearn.run(argv)
     shipped = (
         f"Recipes: {', '.join(recipe_names())}. Started several times on one folder, the processes share the work; a "
-        "model whose process was killed is taken up by another. With --unlearn METHOD a forget set is unlearned from the models: --unlearn METHOD --help."
+        "model whose process was killed is taken up by another. "
+        "With --unlearn METHOD a forget set is unlearned from the models: --unlearn METHOD --help."
     )
     (arguments,) = parse(list(argv), [PoolArguments], "pool", epilog=shipped)
     recipe = arguments.reduced()
