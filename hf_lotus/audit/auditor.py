@@ -289,7 +289,7 @@ def _reference_models(
 ) -> dict[str, Any]:
     """The evidence that rests on further models: those given first, then the pool's, then the retrained rows."""
     retrained = [row for row in rows if row not in (name, ORIGINAL)]
-    passed = {row: models.outputs(row, bar) for row in further}
+    passed: dict[str, Mapping[str, Outputs]] = {row: models.outputs(row, bar) for row in further}
     found: dict[str, Any] = {"missing": {}}
     if from_pool is not None:
         fields = ("references", "unlearned", "retrained", "originals", "missing")
