@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 from datasets import Dataset, Image
 from PIL import Image as PILImage
-from scipy.fft import dctn
 from tqdm.auto import tqdm
 
 from hf_lotus.data.columns import find_image_column
@@ -85,6 +84,8 @@ def perceptual_hash(image: PILImage.Image) -> bytes:
     Which of the 8 × 8 lowest frequencies of the image, as 32 × 32 shades of grey, lie above their median: the signs of
     coarse shapes, which neither scaling nor compression changes.
     """
+    from scipy.fft import dctn  # here, as it is slow to import
+
     shades = np.asarray(image.convert("L").resize((32, 32), PILImage.Resampling.LANCZOS), dtype=np.float64)
     low = dctn(shades, type=2)[:8, :8]
     return np.packbits(low > np.median(low)).tobytes()

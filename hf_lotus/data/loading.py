@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from hf_lotus.data.columns import find_image_column, find_label_column, read_labels
 from hf_lotus.data.duplicates import content_digests, find_duplicates, shared_rows
+from hf_lotus.data.forget_choice import ForgetArguments
 from hf_lotus.data.mufac import clean_mufac, is_mufac, load_mufac
 from hf_lotus.data.selections import split_by_confusion, split_by_memorisation
 from hf_lotus.data.splits import ForgetRetainSplit, stratified_rows
@@ -51,31 +52,6 @@ class DatasetArguments:
             "them. Move and drop also take such images out of the unseen and test sets. Ignore does not look.",
         },
     )
-
-
-@dataclass
-class ForgetArguments:
-    """What to forget, by exactly one way."""
-
-    forget_rows: str | None = field(
-        default=None, metadata={"help": "Forget the row numbers in this file (.json, .csv, or text, one a line)."}
-    )
-    forget_class: list[str] | None = field(
-        default=None, metadata={"nargs": "+", "help": "Forget whole classes, by name or number."}
-    )
-    forget_column: str | None = field(default=None, metadata={"help": "Forget by the values of this column …"})
-    forget_values: list[str] | None = field(default=None, metadata={"nargs": "+", "help": "… namely these."})
-
-    def require_one_way(self, **others: object) -> None:
-        """Raise a ValueError unless what to forget is said in exactly one way; `others` are further ways."""
-        if (self.forget_column is None) != (self.forget_values is None):
-            raise ValueError("forget_column and forget_values go together.")
-        names = ("forget_rows", "forget_class", "forget_column")
-        ways = {**{name: getattr(self, name) for name in names}, **others}
-        given = [name for name, value in ways.items() if value is not None]
-        if len(given) != 1:
-            told = ", ".join(given) or "none"
-            raise ValueError(f"Say what to forget by exactly one of {', '.join(ways)}; got {told}.")
 
 
 @dataclass

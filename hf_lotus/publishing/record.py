@@ -24,7 +24,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -371,11 +370,6 @@ def _chosen(selector: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]
 def schema(version: int = FORMAT_VERSION) -> dict[str, object]:
     """The JSON Schema of `forget_set.json`."""
     return read_schema(_SCHEMAS[version])
-
-
-def now() -> str:
-    """The time, as a record has it."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def salt_path(folder: str | Path) -> Path:

@@ -24,7 +24,7 @@ from hf_lotus.models.loading import ModelArguments, load_model, load_processor, 
 from hf_lotus.publishing.chain import require_chain
 from hf_lotus.publishing.digests import Salt, salted_digests, sample_contents, weights_digest
 from hf_lotus.publishing.hub import push
-from hf_lotus.publishing.record import RECORD, ForgetSetRecord, now
+from hf_lotus.publishing.record import RECORD, ForgetSetRecord
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.requests.history import measure_requests, write_history
@@ -34,6 +34,7 @@ from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import last_whole_checkpoint
 from hf_lotus.trainer.publisher import UNCHANGED
 from hf_lotus.trainer.trainer import UnlearningTrainer
+from hf_lotus.utils.clock import now
 
 
 class _NothingNew(Exception):

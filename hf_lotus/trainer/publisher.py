@@ -25,8 +25,9 @@ from hf_lotus.publishing.disclosure import publishable, publishable_result, writ
 from hf_lotus.publishing.evidence import write_evidence
 from hf_lotus.publishing.hub import PublishError, explain, push
 from hf_lotus.publishing.model_card import write_recorded_card
-from hf_lotus.publishing.record import FINISHED, IN_PROGRESS, RECORD, ForgetSetRecord, now, owner_path, salt_path
+from hf_lotus.publishing.record import FINISHED, IN_PROGRESS, RECORD, ForgetSetRecord, owner_path, salt_path
 from hf_lotus.publishing.sources import HTTP_ERROR, dataset_source, inherited_license, source
+from hf_lotus.utils.clock import now
 
 if TYPE_CHECKING:
     from hf_lotus.trainer.given import Given
