@@ -196,6 +196,8 @@ class Service:
 
     def _make(self) -> None:
         """Unlearn, measure, and leave the model and what was measured in the run's folder."""
+        if self.arguments.process_index == 0:  # before a run is begun
+            require_chain(self.queue.models())
         source = self.model.model_name_or_path, self.model.model_revision
         original, latest = load_model(*source), self.queue.latest()
         self.original_digest = weights_digest(original)
@@ -206,8 +208,6 @@ class Service:
             )
         with self.arguments.main_process_first(desc="loading the data set"):
             data = load_splits(self.data, original.config.num_labels, self._select)
-        if self.arguments.process_index == 0:
-            require_chain(self.queue.models())
         self._tell_of_lookalikes(data)
         previous = _record_of(latest)
         trainer = self._trainer(original, latest, previous, data)
