@@ -89,7 +89,7 @@ def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.
         ValueError: if it is damaged, or holds objects, which are never read, or lacks a name.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             return {name: file[name] for name in (names if names is not None else file.files)}
     except (zipfile.BadZipFile, EOFError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged, or no file of a pool: {error}. Make the pool anew.") from error
