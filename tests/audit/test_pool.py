@@ -12,7 +12,9 @@ from tests.conftest import TINY_MODELS
 
 SIZES, CLASSES, MODELS = {"train": 8, "unseen": 4, "test": 3}, 10, 4
 # Set "a" is rows 0 and 1: in models 0 and 1, in neither of 2 and 3. Row 7 is in all, row 6 in none.
-MEMBERS = np.array([[1, 1, 1, 0, 1, 0, 0, 1], [1, 1, 0, 1, 0, 1, 0, 1], [0, 0, 1, 1, 0, 0, 0, 1], [0, 0, 0, 0, 1, 1, 0, 1]])
+MEMBERS = np.array(
+    [[1, 1, 1, 0, 1, 0, 0, 1], [1, 1, 0, 1, 0, 1, 0, 1], [0, 0, 1, 1, 0, 0, 0, 1], [0, 0, 0, 0, 1, 1, 0, 1]]
+)
 
 
 def digests(values):

@@ -24,9 +24,7 @@ from tests.conftest import TINY_MODELS, scans
 @pytest.fixture(scope="module")
 def data(processor):
     rows = np.random.default_rng(0).permutation(400)
-    return PoolData(
-        *(scans().select(np.sort(part)) for part in (rows[:120], rows[120:180], rows[180:220])), processor
-    )
+    return PoolData(*(scans().select(np.sort(part)) for part in (rows[:120], rows[120:180], rows[180:220])), processor)
 
 
 def build(seed):
@@ -35,7 +33,9 @@ def build(seed):
 
 
 def arguments(folder, **own):
-    return UnlearningArguments(str(folder), use_cpu=True, disable_tqdm=True, num_train_epochs=1, learning_rate=0.1, **own)
+    return UnlearningArguments(
+        str(folder), use_cpu=True, disable_tqdm=True, num_train_epochs=1, learning_rate=0.1, **own
+    )
 
 
 SETS = {"a": np.arange(10)}
@@ -58,7 +58,9 @@ def test_each_model_is_trained_on_its_rows_and_its_outputs_are_kept(folder, data
         assert weights_digest(model) == record["weights_digest"] and record["rows"] == pool.members[place].sum()
         kept = json.loads((folder / "models" / record["folder"] / "training.json").read_text())["determined_by"]
         images = data.ready("train").select(np.flatnonzero(pool.members[place]))
-        asked = run_identity(LoTUS(), model, {"retain": images.select(range(1, len(images)))}, arguments(folder), ended=True)
+        asked = run_identity(
+            LoTUS(), model, {"retain": images.select(range(1, len(images)))}, arguments(folder), ended=True
+        )
         assert kept["sets"]["retain"] == asked["sets"]["retain"]
         for part in ("train", "unseen", "test"):
             given = predict(model, ready(getattr(data, part), data.processor), progress=False)
