@@ -17,6 +17,7 @@ from docs_tables import DOCS, pages, renewed, table
 from hf_lotus import METHODS, UnlearningResult
 from hf_lotus.cli.main import COMMANDS, main
 from tests.conftest import TINY_MODELS
+from tests.support import tiny_text
 from tests.support.hub_client import local_hub
 from tests.support.small_data_sets import cifar10
 
@@ -166,6 +167,7 @@ def place(tmp_path_factory, digits, processor):
     known_by_heart(shuffled.select(splits["train"]), processor).save_pretrained(root / "your-name" / "resnet-photos")
     processor.save_pretrained(root / "your-name" / "resnet-photos")
     digits[0]["image"].save(root / "picture.png")
+    tiny_text.write(root / "your-name", model="bert-reviews", data="reviews")
     with pytest.MonkeyPatch.context() as patch, local_hub(root / "home", patch):
         patch.chdir(root)
         patch.setattr("datasets.config.HF_DATASETS_CACHE", root / "home" / "datasets")

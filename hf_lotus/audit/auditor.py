@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from hf_lotus.audit.from_pool import PoolEvidence, pool_evidence
 from hf_lotus.audit.judgement import judge
 from hf_lotus.audit.pool import Pool
 from hf_lotus.data.batches import read_dataset_labels
+from hf_lotus.data.columns import InputOptions, SampleColumns
 from hf_lotus.data.prepared import num_samples, ready_splits
 from hf_lotus.evaluation.features import classifier_head, predicted_with_features
 from hf_lotus.evaluation.findings import AuditReport
@@ -30,6 +31,9 @@ from hf_lotus.publishing.digests import sample_contents, weights_digest
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.given import required
 from hf_lotus.trainer.relearning import Outcome, Relearning
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 MOST_REFERENCES = 4
 
@@ -48,13 +52,12 @@ def audit(
     pool_method: str | None = None,
     relearn_rows: int | None = None,
     processing_class: object | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
     name: str = "unlearned",
     seed: int = 42,
     batch_size: int = 256,
     device: str | torch.device | None = None,
     asked: Mapping[str, Any] | None = None,
+    **inputs: Unpack[InputOptions],
 ) -> AuditReport:
     """Ask by every tier that can be measured whether a model still knows what it was made to forget.
 
@@ -79,14 +82,13 @@ def audit(
         pool_method: what the pool calls the method that made the audited model; `name` if None.
         relearn_rows: how many rows of the retain set, drawn once for all models, the round of relearning trains on;
             all of them if None. Fewer make a quicker and a weaker test.
-        processing_class: the models' image processor or tokenizer.
-        image_column: name of the image column, where it cannot be told from the features.
-        label_column: name of the label column, likewise.
+        processing_class: the models' image processor, tokenizer or feature extractor.
         name: what to call the audited model.
         seed: of every draw, and of the order of relearning.
         batch_size: samples per forward pass.
         device: where to measure; where each model is, if None.
         asked: what the report says was asked beside the numbers of samples, JSON values.
+        **inputs: columns and lengths, where they cannot be told from the features.
 
     Raises:
         ValueError: for empty sets or ones that share rows, no rows to relearn on, models of other classes, a retrained
@@ -98,9 +100,7 @@ def audit(
     if is_control_row(name):
         raise ValueError(f"name={name!r} is the name of another row; call the audited model something else.")
     given = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset}
-    splits, class_wise = ready_splits(
-        given, getattr(model, "config", None), processing_class, image_column=image_column, label_column=label_column
-    )
+    splits, class_wise = ready_splits(given, getattr(model, "config", None), processing_class, **inputs)
     samples = {split: num_samples(data) for split, data in splits.items() if data is not None}
     rows = {name: model, ORIGINAL: original}
     rows |= {retrained_row(number): each for number, each in enumerate(retrain_models)}
@@ -108,7 +108,7 @@ def audit(
     others = {f"unlearned model {n}": each for n, each in enumerate(unlearned_models, start=2)}
     digests = _checked(rows, further, others, name)
     pool = Pool.open(pool) if isinstance(pool, str | Path) else pool
-    from_pool = _from_pool(pool, given, image_column, model, name, pool_method, list(digests.values()))
+    from_pool = _from_pool(pool, given, inputs, model, name, pool_method, list(digests.values()))
     splits = {**splits, "retain": _some(splits["retain"], relearn_rows, seed)}
     models = _Models({**rows, **further, **others}, splits, batch_size, device)
     with tqdm(total=models.steps(rows) + 1, desc="Audit", unit="step") as bar:
@@ -184,7 +184,7 @@ def _checked(
 def _from_pool(
     pool: Pool | None,
     given: Mapping[str, Dataset | None],
-    image_column: str | None,
+    inputs: InputOptions,
     model: nn.Module,
     name: str,
     method: str | None,
@@ -192,8 +192,9 @@ def _from_pool(
 ) -> PoolEvidence | None:
     if pool is None:
         return None
+    columns = cast(SampleColumns, {key: name for key, name in inputs.items() if key in SampleColumns.__annotations__})
     digests = {
-        split: sample_contents(data, image_column)[1]
+        split: sample_contents(data, **columns)[1]
         for split, data in given.items()
         if data is not None and split in (FORGET, UNSEEN)
     }
@@ -289,7 +290,7 @@ def _reference_models(
 ) -> dict[str, Any]:
     """The evidence that rests on further models: those given first, then the pool's, then the retrained rows."""
     retrained = [row for row in rows if row not in (name, ORIGINAL)]
-    passed = {row: models.outputs(row, bar) for row in further}
+    passed: dict[str, Mapping[str, Outputs]] = {row: models.outputs(row, bar) for row in further}
     found: dict[str, Any] = {"missing": {}}
     if from_pool is not None:
         fields = ("references", "unlearned", "retrained", "originals", "missing")

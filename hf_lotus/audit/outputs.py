@@ -89,7 +89,7 @@ def audit_outputs(given: GivenOutputs, *, name: str = "unlearned", seed: int = 4
         row: {split: Outputs(values[number]) for split, values in confidence[role].items()}
         for row, (role, number) in rows.items()
     }
-    ensembles = {
+    ensembles: dict[str, Any] = {
         field: Ensemble(role, confidence[role][FORGET])
         for field, role in (("unlearned", "unlearned"), ("retrained", "retrain"), ("originals", "original"))
         if role in confidence and len(confidence[role][FORGET]) > 1

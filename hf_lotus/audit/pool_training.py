@@ -69,7 +69,7 @@ class PoolData:
 
     def digests(self, part: str) -> np.ndarray:
         """The content digests of a part, V32, shape (rows,)."""
-        return sample_contents(getattr(self, part), self.image_column)[1]
+        return sample_contents(getattr(self, part), image_column=self.image_column)[1]
 
     def logits(self, model: nn.Module, arguments: UnlearningArguments) -> dict[str, np.ndarray]:
         """What a model says of every part: part → float32, shape (rows, classes)."""

@@ -17,6 +17,7 @@ from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.findings import AUDIT, AUDIT_PAGE, TIERS, AuditReport
 from hf_lotus.evaluation.original import logits_on
 from hf_lotus.models.loading import all_retrained, load_model, load_processor, on_device
+from hf_lotus.models.tasks import TASKS
 from hf_lotus.publishing.audit_entry import enter_audit, require_own_folder
 from hf_lotus.publishing.record import public_selector
 from hf_lotus.reporting.audit_page import write_audit_page
@@ -28,6 +29,10 @@ class AuditArguments:
     """Which models to audit, and by what."""
 
     original_model: str | None = field(default=None, metadata={"help": "The model before unlearning."})
+    task: str | None = field(
+        default=None,
+        metadata={"choices": list(TASKS), "help": "What it classifies. Default: what its configuration says."},
+    )
     retrain_model: str | None = field(
         default=None, metadata={"help": "A model trained without the forget set: the relative test needs it."}
     )
@@ -128,17 +133,19 @@ def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments) 
     assert given.original_model is not None
     device = "cpu" if given.use_cpu else given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     pool = Pool.open(given.pool) if given.pool is not None else None
-    original, audited = (on_device(load_model(name), device) for name in (given.original_model, model))
+    original, audited = (
+        on_device(load_model(name, task=given.task), device) for name in (given.original_model, model)
+    )
     retrained, references, unlearned = (
-        [on_device(load_model(name), device) for name in names]
+        [on_device(load_model(name, task=given.task), device) for name in names]
         for names in (
             all_retrained(given.retrain_model, given.retrain_models),
             given.reference_models or [],
             given.unlearned_models or [],
         )
     )
-    processor = load_processor(given.original_model)
-    known = logits_on(original, processor, device, data_arguments.image_column)
+    processor = load_processor(given.original_model, task=given.task)
+    known = logits_on(original, processor, device, **data_arguments.inputs)
     data = load_splits(data_arguments, original.config.num_labels, logits_of=known)
     report = audit(
         audited,
@@ -153,8 +160,6 @@ def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments) 
         pool_method=given.pool_method,
         relearn_rows=given.relearn_rows,
         processing_class=processor,
-        image_column=data_arguments.image_column,
-        label_column=data_arguments.label_column,
         name=given.name,
         seed=given.seed,
         batch_size=given.batch_size,
@@ -165,6 +170,7 @@ def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments) 
             "dataset": Path(str(data_arguments.dataset_name)).name,
             "selector": public_selector(data.split.selector),
         },
+        **data_arguments.inputs,
     )
     # With a fraction and its seed anybody who has the data set draws the same samples.
     told = {

@@ -1,11 +1,16 @@
-"""A parser whose flags are the fields of dataclasses."""
+"""Parsers whose flags are the fields of dataclasses."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
-from typing import Any, cast
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
 
-from transformers import HfArgumentParser
+if TYPE_CHECKING:
+    from transformers import HfArgumentParser
+
+T = TypeVar("T")
 
 
 def flag_parser(kinds: type | Sequence[type], command: str, epilog: str | None = None) -> HfArgumentParser:
@@ -16,5 +21,44 @@ def flag_parser(kinds: type | Sequence[type], command: str, epilog: str | None =
         command: the command's name, for its help.
         epilog: what the help ends with.
     """
+    from transformers import HfArgumentParser  # here, as `parse_text_flags` is to do without it
+
     # transformers declares the dataclasses as a `NewType` of its own, which no class is.
     return HfArgumentParser(cast(Any, kinds), prog=f"hf-lotus {command}", allow_abbrev=False, epilog=epilog)
+
+
+def text_flag_parser(kind: type, command: str) -> argparse.ArgumentParser:
+    """The same parser of a dataclass whose fields are all text or lists of text, without transformers.
+
+    Args:
+        kind: the dataclass; its fields have defaults, and their metadata are those of `HfArgumentParser`.
+        command: the command's name, for its help.
+
+    Raises:
+        TypeError: for a field of another kind.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"hf-lotus {command}",
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        hint = hints[each.name]
+        if not {hint, *get_args(hint)} <= {str, list[str], str | None, list[str] | None, type(None)}:
+            raise TypeError(f"The field {each.name} of {kind.__name__} must be text or a list of text, got {hint}.")
+        names = dict.fromkeys((f"--{each.name}", f"--{each.name.replace('_', '-')}"))
+        parser.add_argument(*names, default=each.default, **each.metadata)
+    return parser
+
+
+def parse_text_flags(argv: Sequence[str], kind: type[T], command: str) -> T:
+    """An instance of the dataclass of `text_flag_parser` from a command line.
+
+    Raises:
+        ValueError: for what is no flag's.
+    """
+    values, others = text_flag_parser(kind, command).parse_known_args(argv)
+    if others:
+        raise ValueError(f"There is no option for {' '.join(others)}; hf-lotus {command} --help lists the options.")
+    return kind(**vars(values))

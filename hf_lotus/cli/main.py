@@ -6,6 +6,8 @@ import importlib
 import os
 import sys
 
+from hf_lotus.cli.shipped_help import shipped_parser
+
 # name → (module, what it does). A module is imported only when its command runs, so `--help` is instant.
 COMMANDS = {
     "unlearn": ("unlearn", "unlearn a forget set from an image classifier, measure, and save"),
@@ -56,8 +58,11 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         print(f"hf-lotus: unknown command {argv[0]!r}.\n\n{_usage()}", file=sys.stderr)
         return 2
+    if (parser := shipped_parser(argv)) is not None:
+        parser.parse_args(["--help"])  # which ends as the command's own parser does
     module = importlib.import_module(f"hf_lotus.cli.{COMMANDS[argv[0]][0]}")
-    importlib.import_module("hf_lotus.cli.terminal").quieten()
+    if "transformers" in sys.modules:  # where it is not, there is nothing that talks
+        importlib.import_module("hf_lotus.cli.terminal").quieten()
     try:
         return module.run(argv[1:])
     except (ValueError, FloatingPointError, OSError) as error:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import copy
 import mmap
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 import datasets
 import numpy as np
@@ -23,7 +23,8 @@ from PIL import Image as PILImage
 from torch import Tensor
 from transformers import BaseImageProcessor
 
-from hf_lotus.data.columns import find_image_column, find_label_column, read_labels, require_map_style
+from hf_lotus.data.columns import find_image_column, find_label_column, read_labels
+from hf_lotus.data.samples import ReadySamples
 
 # Stores up to this size live in memory; larger ones in an unlinked file beside the data sets' cache.
 IN_MEMORY_BYTES = 1 << 26
@@ -131,7 +132,7 @@ class PixelPipeline:
         return self.finish(black)[0], self.finish(black + 255)[0]
 
 
-class ReadyImages(torch.utils.data.Dataset):
+class ReadyImages(ReadySamples):
     """An image data set whose rows are decoded and resized when first touched, and never again.
 
     Pixels live in one shared buffer (anonymous memory, or an unlinked file when large), so worker processes fill the
@@ -147,6 +148,8 @@ class ReadyImages(torch.utils.data.Dataset):
     Raises:
         ValueError: if a column cannot be found, or the processor gives images of different sizes.
     """
+
+    kind: ClassVar[str] = "image"
 
     def __init__(
         self,
@@ -166,11 +169,15 @@ class ReadyImages(torch.utils.data.Dataset):
         self.is_ready = _shared_tensor((len(dataset),), torch.bool)
         self.places: Tensor | None = None  # of each row's pixels, where it is not the row itself
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def source(self) -> datasets.Dataset:
+        """The image column, as it is stored."""
+        return self.images
 
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
-        return {name: values[0] for name, values in self.__getitems__([row]).items()}
+    @property
+    def input_range(self) -> tuple[Tensor, Tensor] | None:
+        """Lowest and highest value of the model's input, each of shape (channels, 1, 1); None where not known."""
+        return self.pipeline.range
 
     def __getitems__(self, rows: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """Prepared pixels (batch, channels, height, width) and labels (batch,) of the given rows, as one batch."""
@@ -202,7 +209,7 @@ class ReadyImages(torch.utils.data.Dataset):
 
     def finish(
         self,
-        batch: dict[str, Tensor],
+        batch: Mapping[str, Tensor],
         augmentation: Augmentation | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
@@ -231,40 +238,3 @@ def _cache_folder() -> str:
     # The system's temporary folder may itself be in memory, which a large store must not be.
     datasets.config.HF_DATASETS_CACHE.mkdir(parents=True, exist_ok=True)
     return str(datasets.config.HF_DATASETS_CACHE)
-
-
-def ready(
-    dataset: torch.utils.data.Dataset,
-    processor: object,
-    what: str = "data set",
-    *,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    num_labels: int | None = None,
-) -> torch.utils.data.Dataset:
-    """Make a data set ready for a model: images become `ReadyImages`, anything else is returned as it is.
-
-    Args:
-        dataset: a `datasets.Dataset` with raw images, or a data set that already yields model inputs and labels, such
-            as one with a transform of the user's.
-        processor: the processing class of the model (image processor, tokenizer, or None).
-        what: how to call the data set in an error.
-        image_column: as in `ReadyImages`.
-        label_column: as in `ReadyImages`.
-        num_labels: as in `ReadyImages`.
-
-    Raises:
-        TypeError: for a streamed data set.
-        ValueError: if there are raw images and no image processor.
-    """
-    require_map_style(dataset, what)
-    if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] == "custom":
-        return dataset
-    if find_image_column(dataset, image_column) is None:
-        return dataset
-    if not isinstance(processor, BaseImageProcessor):
-        raise ValueError(
-            f"The {what} has raw images, which only an image processor turns into model inputs. "
-            f"Pass processing_class=AutoImageProcessor.from_pretrained(…), got {type(processor).__name__}."
-        )
-    return ReadyImages(dataset, processor, image_column, label_column, num_labels)

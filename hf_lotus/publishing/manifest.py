@@ -14,7 +14,7 @@ from hf_lotus.publishing.digests import file_digest
 LISTED = (
     "*.safetensors",
     "*.safetensors.index.json",
-    "config.json",
+    *("config.json", "adapter_config.json"),
     "generation_config.json",
     "preprocessor_config.json",
     "processor_config.json",

@@ -24,7 +24,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -32,7 +31,7 @@ import numpy as np
 from datasets import ClassLabel
 from torch.utils.data import Dataset
 
-from hf_lotus.data.columns import find_label_column, read_labels
+from hf_lotus.data.columns import SampleColumns, find_label_column, read_labels
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.results import Controls, ModelResult, UnlearningResult
 from hf_lotus.publishing.digests import Salt, SampleDigests, digest_samples, merkle_root
@@ -136,6 +135,8 @@ class ForgetSetRecord:
         salt: Salt | None,
         *,
         image_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
+        audio_column: str | None = None,
         class_names: Mapping[int, str] | None = None,
         selector: Mapping[str, Any] | None = None,
         class_histogram: bool = True,
@@ -148,6 +149,8 @@ class ForgetSetRecord:
             labels: their classes, shape (samples,).
             salt: the owner's; None records no digests.
             image_column: name of the image column, where it cannot be told from the features.
+            text_column: name of the text column or columns, likewise.
+            audio_column: name of the column of clips, likewise.
             class_names: class number → name.
             selector: by what they were chosen; only what tells of no one is recorded.
             class_histogram: whether to record how many samples each class had.
@@ -157,6 +160,9 @@ class ForgetSetRecord:
             ValueError: if the samples have no content that a digest could tell.
         """
         names = {int(number): str(name) for number, name in (class_names or {}).items()}
+        columns: SampleColumns = {
+            "image_column": image_column, "text_column": text_column, "audio_column": audio_column
+        }  # fmt: skip
         counts = sorted(Counter(np.asarray(labels).tolist()).items())
         histogram: list[ClassCount] = [
             {"label": number, "name": names.get(number), "rows": count} for number, count in counts
@@ -164,7 +170,7 @@ class ForgetSetRecord:
         return cls(
             rows=len(labels),
             selector={"by": "not recorded", **_chosen(selector or {}, _OWNERS_SELECTOR)},
-            digests=None if salt is None else digest_samples(samples, labels, salt, image_column),
+            digests=None if salt is None else digest_samples(samples, labels, salt, **columns),
             class_histogram=histogram if class_histogram else None,
             **what,
         )
@@ -178,6 +184,8 @@ class ForgetSetRecord:
         name: str | None = None,
         revision: str | None = None,
         image_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
+        audio_column: str | None = None,
         label_column: str | None = None,
         num_labels: int | None = None,
         open_rows: bool = False,
@@ -191,6 +199,8 @@ class ForgetSetRecord:
             name: the id or folder that the data set was loaded by.
             revision: the revision that was asked for.
             image_column: name of the image column, where it cannot be told from the features.
+            text_column: name of the text column or columns, likewise.
+            audio_column: name of the column of clips, likewise.
             label_column: name of the label column, where it cannot be told from the features.
             num_labels: the model's number of classes; chooses between several label columns.
             open_rows: also record the row numbers, for everyone to read.
@@ -209,6 +219,8 @@ class ForgetSetRecord:
             read_labels(split.forget, column),
             salt,
             image_column=image_column,
+            text_column=text_column,
+            audio_column=audio_column,
             class_names=dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else None,
             selector=split.selector,
             dataset=origin,
@@ -371,11 +383,6 @@ def _chosen(selector: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]
 def schema(version: int = FORMAT_VERSION) -> dict[str, object]:
     """The JSON Schema of `forget_set.json`."""
     return read_schema(_SCHEMAS[version])
-
-
-def now() -> str:
-    """The time, as a record has it."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def salt_path(folder: str | Path) -> Path:

@@ -124,22 +124,20 @@ def _sentence(finding: Finding) -> str:
 
 
 def _besides(finding: Finding) -> str:
-    """The second figure of the tests whose rule goes by two, of the audited model."""
-    more = {} if finding.audited is None else finding.audited.more
-    if "gap_after" in more:
-        low, high = map(_number, more["gap_after_interval"])
-        return (
-            f"After the training it gets {more['forget_accuracy_after']:.1%} of the forgotten and "
-            f"{more['unseen_accuracy_after']:.1%} of unseen pictures right, a difference of "
-            f"{_number(more['gap_after'])}, between {low} and {high}."
-        )
-    if "membership_auc" in more:
-        low, high = map(_number, more["membership_auc_interval"])
-        return (
-            f"Forgotten pictures are ranked before unseen ones in {more['membership_auc']:.1%} of pairs, between "
-            f"{low} and {high}; 50 % is guessing."
-        )
-    return ""
+    """The second figure of relearning, whose rule goes by two, of the audited model."""
+    own = finding.audited
+    if own is None or "gap_after" not in own.more:
+        return ""
+    more = own.more
+    low, high = map(_number, more["gap_after_interval"])
+    said = (
+        f"After the training it gets {more['forget_accuracy_after']:.1%} of the forgotten and "
+        f"{more['unseen_accuracy_after']:.1%} of unseen pictures right, a difference of {_number(more['gap_after'])}, "
+        f"between {low} and {high}."
+    )
+    if own.accused and own.interval is not None and own.interval[0] <= 0:
+        said += " It is by this that the test accuses the model: what it knows never went away."
+    return said
 
 
 def _asked(report: AuditReport) -> list[tuple[str, str]]:

@@ -44,13 +44,13 @@ WORDS = {
         0.0,
     ),
     "linear_probe": Words(
-        "Do its inner features still tell the forgotten pictures apart?",
-        "The numbers that the model computes just before its answer were taken. A simple classifier learned from "
-        "them, once which class a picture is of, and once whether it was forgotten or never seen.",
+        "Do its inner features still give the forgotten pictures away?",
+        "The numbers that the model computes just before its answer were taken, and a simple classifier learned from "
+        "them which class a picture is of: once of the forgotten pictures, once of as many that the model never saw.",
         "By how much the classes of forgotten pictures are easier to tell than those of unseen ones, as a share of "
         "pictures. It should be near 0.",
-        "If they are easier, or can be told from unseen ones, a trace is left under the surface, whatever the model "
-        "answers. A cleverer classifier than a linear one may find traces that this one does not.",
+        "If they are easier to tell, a trace is left under the surface, whatever the model answers. A cleverer "
+        "classifier than a linear one may find traces that this one does not.",
         "label probe: forgotten minus unseen",
         0.0,
     ),

@@ -26,19 +26,22 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from datasets import Dataset
 from filelock import FileLock, Timeout
 
-from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.utils.documents import first_problem, read_document
 from hf_lotus.utils.files import sync, write_private
+
+# To add and to list requests is done in a moment: what takes seconds to import is imported where it is used.
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset
 
 FORMAT, FORMAT_VERSION = "hf-lotus deletion request", 1
 _SCHEMA = "hf_lotus.requests/deletion_request"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # What a run leaves in its folder that is no part of the model: checkpoints know what is to be forgotten.
 _WORK = ("checkpoint-*", "best_round", "teacher_logits")
 
@@ -73,7 +76,7 @@ class DeletionRequest:
             date.fromisoformat(self.date)
         except ValueError as error:
             raise ValueError(f"The date of request {self.id} must be YYYY-MM-DD, got {self.date!r}.") from error
-        if problem := first_problem(self._document(), _SCHEMA, "the request"):
+        if not self._is_ordinary() and (problem := first_problem(self._document(), _SCHEMA, "the request")):
             raise ValueError(f"Request {self.id} is not one that this version understands: {problem}")
 
     @staticmethod
@@ -87,6 +90,8 @@ class DeletionRequest:
         Raises:
             ValueError: if the data set has not all that it names, or nothing else.
         """
+        from hf_lotus.data.splits import ForgetRetainSplit
+
         chosen = self.selector
         if chosen["by"] == "rows":
             split = ForgetRetainSplit.from_indices(dataset, chosen["rows"])
@@ -129,6 +134,20 @@ class DeletionRequest:
             return cls(**document)
         except TypeError as error:
             raise ValueError(f"{where} is not a deletion request that this version understands: {error}.") from error
+
+    def _is_ordinary(self) -> bool:
+        """Whether it is plainly as the schema says; for what is not, the schema is asked, which is slow to load."""
+        chosen = self.selector
+        if not (isinstance(self.received, str) and _DAY.fullmatch(self.date) and isinstance(chosen, dict)):
+            return False
+        match chosen:
+            case {"by": "rows", "rows": list(rows), **others}:
+                return bool(rows) and not others and all(type(row) is int and row >= 0 for row in rows)
+            case {"by": "column", "column": str(), "values": list(names), **others}:
+                return bool(names) and not others and all(isinstance(name, str) for name in names)
+            case {"by": "class", "classes": list(names), **others}:
+                return bool(names) and not others and all(isinstance(name, str) for name in names)
+        return False
 
     def _document(self) -> dict[str, Any]:
         return {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}

@@ -243,3 +243,10 @@ class TestMatching:
             given = world.evidence(0.0, "honest", outputs=rows)
             accused.append(rmia_tier(given).audited.accused)
         assert np.mean(accused) <= at_most(12)
+
+
+def test_the_label_probe_takes_two_classes():
+    evidence = World(0).evidence(2.0)
+    labels = {split: np.zeros_like(values) for split, values in evidence.labels.items()}
+    finding = linear_probe_tier(replace(evidence, labels=labels))
+    assert finding.verdict == CANNOT_TELL and "two classes" in finding.reason and not finding.readings

@@ -177,7 +177,7 @@ class TestVerify:
         ("options", "message"),
         [
             (["--image", "in.png"], "--image needs --salt_file"),
-            (["--expect", "in"], "--expect needs --image"),
+            (["--expect", "in"], "--expect needs one of them"),
             (["--salt_file", "nowhere"], "nowhere"),
             (["--salt_file", __file__], "is not a salt"),
         ],

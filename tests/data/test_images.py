@@ -15,7 +15,8 @@ from transformers import (
 )
 
 from hf_lotus.data import images
-from hf_lotus.data.images import Augmentation, PixelPipeline, ReadyImages, ready
+from hf_lotus.data.images import Augmentation, PixelPipeline, ReadyImages
+from hf_lotus.data.prepared import ready
 
 SQUARE = {"height": 16, "width": 16}
 SPLITTABLE = {

@@ -49,7 +49,8 @@ def test_every_test_is_told_with_what_it_found_and_one_figure(page):
         assert TIERS[tier] in article and article.count("<svg") == (tier != "klom")
     assert "It takes 4 models a side." in text and "What could not be tried" in text
     assert "arXiv:2408.00929" in text and "no proof that nothing is left" in text
-    assert "After the training it gets" in articles[0] and "50 % is guessing" in articles[1]
+    assert "After the training it gets" in articles[0] and "It is by this that the test accuses" not in articles[0]
+    assert "label probe" in articles[1]
 
 
 def test_an_audit_of_nothing_is_still_a_page(tmp_path):

@@ -37,11 +37,10 @@ class World:
         return {split: Outputs(self.confidence(split, knows)) for split in self.labels}
 
     def features(self, knows: float = 0.0) -> dict[str, np.ndarray]:
-        """Of eight dimensions, one of which tells what a model was trained on."""
+        """Of eight dimensions, five of which tell the class: the better, the more a model knows of the sample."""
         found = {split: self.rng.normal(0, 1, (len(labels), 8)) for split, labels in self.labels.items()}
         for split, labels in self.labels.items():
-            found[split][np.arange(len(labels)), labels] += 1.0
-        found[FORGET][:, 7] += knows / 2
+            found[split][np.arange(len(labels)), labels] += 1.5 + (knows if split == FORGET else 0.0)
         return found
 
     def relearned(self, before: float, after: float, unseen: float = 0.7) -> Outcome:

@@ -15,9 +15,9 @@ TIER = "linear_probe"
 FEWEST, MOST = 40, 5000
 RULE = (
     "Accuse where the 95 % interval of the label probe's accuracy on the forget set minus that on unseen data lies "
-    "above 0, or that of the membership probe's AUC above 0.5. Both probes are cross-validated logistic regressions "
-    "on the penultimate features, with as many unseen as forget samples of every class; intervals are of the "
-    "bootstrap over samples. The figure is the former; of one class alone the AUC minus 0.5."
+    "above 0: a cross-validated logistic regression on the penultimate features, with as many unseen as forget "
+    "samples of every class, the interval of the bootstrap over samples. The membership probe's AUC stands beside it "
+    "and does not accuse: at many samples it tells the splits of a data set apart, also of a model that saw neither."
 )
 
 
@@ -31,6 +31,9 @@ def linear_probe_tier(evidence: Evidence) -> Finding:
     n = {"forget": len(rows[FORGET]), "unseen": len(rows[UNSEEN])}
     if n["forget"] < FEWEST:
         reason = f"It takes {FEWEST} forget and as many unseen samples of their classes; there are {n['forget']}."
+        return Finding(TIER, CANNOT_TELL, reason, RULE, n["forget"], n)
+    if np.count_nonzero(np.bincount(evidence.labels[FORGET][rows[FORGET]]) >= FOLDS) < 2:
+        reason = f"It takes forget samples of two classes, {FOLDS} of each: whose is which is what it asks."
         return Finding(TIER, CANNOT_TELL, reason, RULE, n["forget"], n)
     readings = []
     for row, features in evidence.features.items():
@@ -47,16 +50,16 @@ def _labels(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
 def _reading(row: str, features: dict[str, np.ndarray], labels: dict[str, np.ndarray], seed: int) -> Reading:
     classes = labels[FORGET], labels[UNSEEN]
     auc = auc_estimate(*membership_scores(features[FORGET], features[UNSEEN], seed, classes), seed=seed)
-    assert auc.value is not None and auc.low is not None and auc.high is not None
-    more: dict[str, object] = {"membership_auc": auc.value, "membership_auc_interval": [auc.low, auc.high]}
-    told = auc.low > 0.5
-    if np.count_nonzero(np.unique(labels[FORGET], return_counts=True)[1] >= FOLDS) < 2:
-        return Reading(row, auc.value - 0.5, (auc.low - 0.5, auc.high - 0.5), accused=told, more=more)
     hits = {split: label_hits(features[split], labels[split], seed) for split in features}
     interval = difference_interval(hits[FORGET], hits[UNSEEN], seed)
-    more["label_probe_forget"], more["label_probe_unseen"] = (float(hits[s].mean()) for s in (FORGET, UNSEEN))
-    difference = float(hits[FORGET].mean() - hits[UNSEEN].mean())
-    return Reading(row, difference, interval, accused=interval[0] > 0 or told, more=more)
+    shares = {split: float(right.mean()) for split, right in hits.items()}
+    more = {
+        "label_probe_forget": shares[FORGET],
+        "label_probe_unseen": shares[UNSEEN],
+        "membership_auc": auc.value,
+        "membership_auc_interval": [auc.low, auc.high],
+    }
+    return Reading(row, shares[FORGET] - shares[UNSEEN], interval, accused=interval[0] > 0, more=more)
 
 
 def difference_interval(first: np.ndarray, second: np.ndarray, seed: int = 0) -> tuple[float, float]:

@@ -72,6 +72,8 @@ def _by_retrained(evidence: Evidence, row: str) -> Reading:
     """A model against the original and a retrained one that is not itself."""
     own = evidence.digests.get(row)
     others = [r for r in evidence.retrained_rows if r != row and (own is None or evidence.digests.get(r) != own)]
+    if not others and row == evidence.name:
+        others = evidence.retrained_rows  # it is that model itself, at no distance; the report's notes say so
     if not others:
         return Reading(row, reason="It takes another retrained model to hold this one against.")
     found = _tested(evidence, row, others, FORGET)
