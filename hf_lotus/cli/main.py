@@ -11,8 +11,10 @@ from hf_lotus.cli.shipped_help import shipped_parser
 COMMANDS = {
     "unlearn": ("unlearn", "unlearn a forget set from an image classifier, measure, and save"),
     "compare": ("compare", "unlearn by many methods and put them into one table, beside original and retrain"),
+    "pool": ("pool", "train reference models once, for audits; several processes share the work"),
     "benchmark": ("benchmark", "run a recipe: train, unlearn by every method, measure, and write a report"),
     "evaluate": ("evaluate", "measure a checkpoint that has already been unlearned, by anything"),
+    "audit": ("audit", "ask by every known test whether a model still knows what it was made to forget"),
     "card": ("card", "write a model's card anew, from its record"),
     "prove": ("prove", "prove of one picture that it is in a model's record, or check such a proof"),
     "sign": ("sign", "sign all that is published of a model with a bare key, and make such a key"),

@@ -22,6 +22,8 @@ LISTED = (
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
     "results.json",
     "entropy.png",
+    "audit.json",
+    "audit.html",
 )
 # Published, and bound in another way, as each of them names the record's digest or is made after the record.
 BOUND = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_lotus.evaluation.findings import AUDIT_PAGE
 from hf_lotus.evaluation.metrics import METRICS
 from hf_lotus.evaluation.results import ModelResult, UnlearningResult
 from hf_lotus.models.adapters import ADAPTER_CONFIG
@@ -117,6 +118,8 @@ def _card(
         requests=plain(", ".join(record.requests)) if record is not None else "",
         dataset_flag=facts.dataset["id"] or "DATA_SET",
         table=result.to_markdown() if result is not None else "Nothing has been measured.",
+        audit=_audit(result, record),
+        audit_page=AUDIT_PAGE,
         figure=FIGURE if FIGURE in files and not unfinished else None,
         settings={plain(key): plain(value) for key, value in facts.settings.items() if value is not None},
         citations=citations(facts.method),
@@ -212,6 +215,12 @@ def _link(origin: Mapping[str, Any], prefix: str) -> str:
         return text
     at = f"/tree/{revision}" if revision and str(revision).isalnum() else ""
     return f"[{text}](https://huggingface.co/{prefix}{origin['id']}{at})"
+
+
+def _audit(result: UnlearningResult | None, record: ForgetSetRecord | None) -> str:
+    """What an audit found, in its own two sentences; "" where there was none."""
+    block = record.audit if record is not None else result.audit if result is not None else None
+    return plain(block["in_words"]) if block is not None else ""
 
 
 def _classes(record: ForgetSetRecord | None) -> str:

@@ -45,7 +45,7 @@ FORMAT, FORMAT_VERSION = "hf-lotus forget set", 2
 _SCHEMAS = {1: "hf_lotus.publishing/forget_set_v1", FORMAT_VERSION: "hf_lotus.publishing/forget_set"}
 FINISHED, IN_PROGRESS = "finished", "in progress"
 # Entries that records of earlier versions do not have.
-_LATER = ("base_weights", "unchanged")
+_LATER = ("base_weights", "unchanged", "audit")
 # With a fraction and a seed anyone who has the data set draws the same samples: the owner's record alone has the seed.
 _PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "duplicates", "proxy")
 _OWNERS_SELECTOR = (*_PUBLIC_SELECTOR, "seed")
@@ -96,6 +96,7 @@ class ForgetSetRecord:
         requests: ids of the deletion requests that were served, all since the first. They are published.
         previous: `digest` of the record before this one, where the model had been made to forget before.
         created: when it was written: UTC, ISO 8601.
+        audit: what an audit found, and the digest of its document (`publishing.audited`); None where there was none.
         format_version: of the record; 1 for one that was read and binds less.
     """
 
@@ -123,6 +124,7 @@ class ForgetSetRecord:
     requests: Sequence[str] = ()
     previous: str | None = None
     created: str = ""
+    audit: Mapping[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 
     @classmethod
@@ -295,7 +297,7 @@ class ForgetSetRecord:
             return None
         found = self.results
         models = tuple(ModelResult(**model) for model in found["models"])
-        return UnlearningResult(models, Controls(**found["controls"]), tuple(found["notes"]))
+        return UnlearningResult(models, Controls(**found["controls"]), tuple(found["notes"]), audit=self.audit)
 
     def measured(self, result: UnlearningResult, name: str) -> ForgetSetRecord:
         """The record with what was measured, and where.
