@@ -37,7 +37,7 @@ def test_two_plain_loops(a, gamma):
 
 
 def gaussian(seed: int, members: int, others: int, shift: float, models: int = 2):
-    """ln p(x|θ) = hardness of x + a standard normal number, `shift` higher for members; a reference knows the former."""
+    """ln p(x|θ) = hardness of x + a normal number, `shift` higher for members; a reference has the hardness alone."""
     rng = np.random.default_rng(seed)
 
     def draw(count, higher):
