@@ -61,6 +61,7 @@ PRINTS = {
     "--accelerate_config": "| original",
     "unlearn": "| original",
     "evaluate": "| original",
+    "audit": "audit.json and audit.html are in",
     "compare": "| original",
     "benchmark": "report.html, report.md and results.json are in",
     "push": "is published",
@@ -75,7 +76,14 @@ PRINTS = {
     "request run": "What was to be kept, by each model",
 }
 # Command → the one that must have been run before it.
-BEFORE = {"evaluate": "unlearn", "push": "unlearn", "sign": "unlearn", "bom": "unlearn", "verify": "push"}
+BEFORE = {
+    "evaluate": "unlearn",
+    "audit": "unlearn",
+    "push": "unlearn",
+    "sign": "unlearn",
+    "bom": "unlearn",
+    "verify": "push",
+}
 
 
 def blocks(page, *languages):
@@ -212,6 +220,11 @@ class TestBlocks:
         left = {path.name for path in (place.root / "unlearned_in_python").iterdir()}
         assert {"model.safetensors", "results.json", "forget_set.json", "README.md", "entropy.png"} <= left
 
+    def test_python_audit(self, place):
+        place.run(next(line for line in EVERY_COMMAND if line.startswith("hf-lotus audit")))
+        printed, _ = execute(blocks("docs/audit.md", "python")[0][1], "docs/audit.md")
+        assert "Of " in printed and "--retrain_model" in printed
+
     def test_python_metric(self, place):
         printed, _ = execute(blocks("docs/metrics.md", "python")[0][1], "docs/metrics.md")
         assert "'rf_jsd': 0.0" in printed
@@ -235,6 +248,7 @@ class TestBlocks:
         tested = {
             "README.md": 1,
             "docs/unlearn.md": 1,
+            "docs/audit.md": 1,
             "docs/metrics.md": 1,
             "docs/methods.md": 1,
             "docs/compare.md": 1,

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TypeVar, cast
 
-from hf_lotus.cli.flags import flag_parser
+from hf_lotus.cli.flags import parse_text_flags
 from hf_lotus.cli.queue_arguments import QueueArguments
-from hf_lotus.data.loading import ForgetArguments
-from hf_lotus.data.splits import read_rows
-from hf_lotus.publishing.record import now
-from hf_lotus.requests.inbox import receive, send
+from hf_lotus.data.forget_choice import ForgetArguments, read_rows
 from hf_lotus.requests.queue import DeletionRequest, RequestQueue
+from hf_lotus.utils.clock import now
 from hf_lotus.utils.text import markdown_table
-
-_Arguments = TypeVar("_Arguments", bound=QueueArguments)
 
 _USAGE = """usage: hf-lotus request ACTION [options]
 
@@ -43,22 +37,21 @@ def run(argv: list[str]) -> int:
     """Do what the first word says; return the exit status."""
     actions = {"add": _add, "list": _list, "run": _run}
     if not argv or argv[0] not in actions:
-        asked = bool(argv) and argv[0] in ("-h", "--help")
-        print(_USAGE, file=sys.stdout if asked else sys.stderr)
-        return 0 if asked else 2
+        if not argv or argv[0] not in ("-h", "--help"):
+            given = f"got {argv[0]!r}" if argv else "got nothing"
+            raise ValueError(f"Say what to do with the requests: {', '.join(actions)}; {given}.")
+        print(_USAGE)
+        return 0
     return actions[argv[0]](argv[1:])
 
 
-def _parse(argv: list[str], kind: type[_Arguments], action: str) -> _Arguments:
-    parsed = flag_parser(kind, f"request {action}").parse_args_into_dataclasses(argv, look_for_args_file=False)
-    return cast(_Arguments, parsed[0])
-
-
 def _add(argv: list[str]) -> int:
-    arguments = _parse(argv, AddArguments, "add")
+    arguments = parse_text_flags(argv, AddArguments, "request add")
     day = arguments.date or datetime.now(timezone.utc).date().isoformat()
     request = DeletionRequest(arguments.id or DeletionRequest.new_id(day), day, _selector(arguments), now())
     if arguments.queue_repo is not None:
+        from hf_lotus.requests.inbox import send  # with the Hub's client, which a folder does without
+
         send(request, arguments.queue_repo)
     else:
         RequestQueue(arguments.queue).add(request)
@@ -70,16 +63,21 @@ def _selector(arguments: AddArguments) -> dict[str, object]:
     arguments.require_one_way()
     if arguments.forget_rows is not None:
         # Read now: the file may be gone, or another, when the request is served.
-        return {"by": "rows", "rows": read_rows(arguments.forget_rows).tolist()}
+        rows = read_rows(arguments.forget_rows).tolist()
+        if not rows:
+            raise ValueError(f"{arguments.forget_rows} has no row number: the forget set would be empty.")
+        return {"by": "rows", "rows": rows}
     if arguments.forget_class is not None:
         return {"by": "class", "classes": arguments.forget_class}
     return {"by": "column", "column": arguments.forget_column, "values": arguments.forget_values}
 
 
 def _list(argv: list[str]) -> int:
-    arguments = _parse(argv, QueueArguments, "list")
+    arguments = parse_text_flags(argv, QueueArguments, "request list")
     queue = RequestQueue(arguments.queue)
     if arguments.queue_repo is not None:
+        from hf_lotus.requests.inbox import receive
+
         receive(queue, arguments.queue_repo)
     else:
         queue.require()
@@ -95,6 +93,7 @@ def _list(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    from hf_lotus.cli import request_run  # with all that training needs
+    from hf_lotus.cli import request_run, terminal  # with all that training needs
 
+    terminal.quieten()
     return request_run.run(argv)

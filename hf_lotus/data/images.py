@@ -8,6 +8,7 @@ obeyed as it is, and its float output kept instead.
 
 from __future__ import annotations
 
+import copy
 import mmap
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from torch import Tensor
 from transformers import BaseImageProcessor
 
 from hf_lotus.data.columns import find_image_column, find_label_column, read_labels
+from hf_lotus.data.pictures import read_pictures
 from hf_lotus.data.samples import ReadySamples
 
 # Stores up to this size live in memory; larger ones in an unlinked file beside the data sets' cache.
@@ -163,9 +165,10 @@ class ReadyImages(ReadySamples):
             raise ValueError(f"The data set has no image column; its columns are {', '.join(dataset.column_names)}.")
         self.labels = torch.from_numpy(read_labels(dataset, find_label_column(dataset, label_column, num_labels)))
         self.images = dataset.with_format(None).select_columns([self.image_column])
-        self.pipeline = PixelPipeline(processor, self.images[0][self.image_column])
+        self.pipeline = PixelPipeline(processor, read_pictures(self.images, self.image_column, [0])[0])
         self.pixels = _shared_tensor((len(dataset), *self.pipeline.shape), self.pipeline.dtype)
         self.is_ready = _shared_tensor((len(dataset),), torch.bool)
+        self.places: Tensor | None = None  # of each row's pixels, where it is not the row itself
 
     @property
     def source(self) -> datasets.Dataset:
@@ -180,18 +183,31 @@ class ReadyImages(ReadySamples):
     def __getitems__(self, rows: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """Prepared pixels (batch, channels, height, width) and labels (batch,) of the given rows, as one batch."""
         wanted = torch.as_tensor(rows)
-        missing = wanted[~self.is_ready[wanted]].unique()
+        places = self._places(wanted)
+        missing = wanted[~self.is_ready[places]].unique()
         if len(missing):
-            prepared = self.pipeline.prepare(self.images[missing.tolist()][self.image_column])
+            assert self.image_column is not None
+            prepared = self.pipeline.prepare(read_pictures(self.images, self.image_column, missing.tolist()))
             if prepared.shape[1:] != self.pixels.shape[1:]:
                 raise ValueError(
                     f"The image processor gave an image of shape {tuple(prepared.shape[1:])} after one of "
                     f"{tuple(self.pixels.shape[1:])}. Use a processor that resizes or crops to one size."
                 )
-            self.pixels[missing] = prepared
-            self.is_ready[missing] = True
+            self.pixels[self._places(missing)] = prepared
+            self.is_ready[self._places(missing)] = True
         # Many times faster than indexing by a tensor, and the same.
-        return {"pixel_values": self.pixels.index_select(0, wanted), "labels": self.labels[wanted]}
+        return {"pixel_values": self.pixels.index_select(0, places), "labels": self.labels[wanted]}
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> ReadyImages:
+        """Some of the rows as a set of its own, which shares the pixels: what one prepares is ready for the other."""
+        part, wanted = copy.copy(self), torch.as_tensor(np.asarray(rows, dtype=np.int64))
+        part.labels, part.images = self.labels[wanted], self.images.select(wanted.tolist())
+        part.places = self._places(wanted)
+        return part
+
+    def _places(self, rows: Tensor) -> Tensor:
+        """Where the pixels of rows are."""
+        return rows if self.places is None else self.places[rows]
 
     def finish(
         self,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +14,7 @@ from datasets import ClassLabel, Dataset
 
 from hf_lotus.data.columns import find_label_column, read_column, read_labels, require_map_style
 from hf_lotus.data.duplicates import DigestOptions, content_digests, shared_rows
+from hf_lotus.data.forget_choice import read_rows
 from hf_lotus.utils.text import nearest
 
 if TYPE_CHECKING:
@@ -243,52 +242,3 @@ def stratified_rows(labels: np.ndarray, fraction: float, seed: int) -> np.ndarra
     rng = np.random.default_rng(seed)
     per_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     return np.sort(np.concatenate([rng.permutation(rows)[: round(fraction * len(rows))] for rows in per_class]))
-
-
-def read_rows(path: str | Path) -> np.ndarray:
-    """Row numbers from a file: a JSON list, a CSV with a column 'row' (or one column), or text with one a line.
-
-    Raises:
-        OSError: if the file cannot be read.
-        ValueError: if an entry is not a whole number; the message names it.
-    """
-    path = Path(path)
-    text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin their files with a byte-order mark
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        try:
-            entries = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}.") from error
-        if not isinstance(entries, list):
-            raise ValueError(f"{path} must hold a list of row numbers, got {type(entries).__name__}.")
-    elif suffix == ".csv":
-        entries = _csv_entries(path, text)
-    else:
-        entries = [line for line in text.splitlines() if line.strip()]
-    rows = []
-    for number, entry in enumerate(entries, start=1):
-        try:
-            if isinstance(entry, (bool, float)):
-                raise ValueError
-            rows.append(int(entry))
-        except (TypeError, ValueError):
-            raise ValueError(f"{path}: entry {number} is {entry!r}, not a row number.") from None
-    try:
-        return np.asarray(rows, dtype=np.int64)
-    except OverflowError:
-        raise ValueError(f"{path}: {max(rows, key=abs)} is too large to be a row number.") from None
-
-
-def _csv_entries(path: Path, text: str) -> list[str | None]:
-    """The cells of the column 'row', or of the only column, which may have a heading; None where a line is short."""
-    lines = [line for line in csv.reader(text.splitlines()) if line]
-    header = [cell.strip() for cell in lines[0]] if lines else []
-    if "row" in header:
-        column = header.index("row")
-        return [line[column] if column < len(line) else None for line in lines[1:]]
-    if lines and len(header) != 1:
-        raise ValueError(f"{path} must have a column 'row' or a single column, its header is {header}.")
-    # Only words are a heading: a first entry that is meant as a row number must not be passed over.
-    has_heading = bool(header) and header[0][:1].isalpha()
-    return [line[0] for line in lines[has_heading:]]

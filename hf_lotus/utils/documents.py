@@ -1,4 +1,4 @@
-"""JSON documents with a schema: read, checked and written whole."""
+"""JSON documents with a schema, and YAML: read, checked and written whole."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+from typing import TYPE_CHECKING, Any
 
 from hf_lotus.utils.files import write_whole
+from hf_lotus.utils.text import one_line
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 # A message that quotes a whole list is cut here.
 _MOST_LETTERS = 300
@@ -28,10 +29,50 @@ def read_document(path: str | Path, advice: str = "") -> Any:
         OSError: if there is no such file.
         ValueError: if it is not JSON, or not text.
     """
+    return parse_document(Path(path).read_bytes(), str(path), advice)
+
+
+def parse_document(text: str | bytes, where: str, advice: str = "") -> Any:
+    """What JSON says; `where` it stands and what to do are for the error.
+
+    Raises:
+        ValueError: if it is not JSON, not text, or nested more deeply than any document of ours.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # also of a file that is not text
-        raise ValueError(f"{path} is not valid JSON: {error}.{advice and ' '}{advice}") from error
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # also of a file that is not text
+        raise ValueError(f"{where} is not valid JSON: {error}.{advice and ' '}{advice}") from error
+
+
+def read_yaml(path: str | Path) -> Any:
+    """What a YAML file holds: plain values, no objects.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: if it is not YAML, not text, or nested more deeply than any file of ours.
+    """
+    import yaml
+
+    text = read_text(path)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:  # ValueError: a date that is none
+        raise ValueError(f"{path} is not valid YAML: {one_line(error)}.") from error
+
+
+def read_text(path: str | Path, encoding: str = "utf-8") -> str:
+    """A text file.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: if it is not text.
+    """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder, and a file is needed.")
+    try:
+        return Path(path).read_text(encoding=encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error.reason} at byte {error.start}.") from error
 
 
 def write_document(
@@ -77,6 +118,8 @@ def first_problem(document: object, schema: str, whole: str = "the document") ->
         schema: as `read_schema` takes it.
         whole: what to call the document, where it is the document itself that is wrong.
     """
+    from jsonschema.exceptions import best_match
+
     error = best_match(_validator(schema).iter_errors(document))
     if error is None:
         return None
@@ -86,4 +129,7 @@ def first_problem(document: object, schema: str, whole: str = "the document") ->
 
 @cache
 def _validator(schema: str) -> Draft202012Validator:
+    # Here, as its checks of formats take seconds to import where they are installed.
+    from jsonschema import Draft202012Validator
+
     return Draft202012Validator(read_schema(schema))
