@@ -20,7 +20,9 @@ from hf_lotus.models.loading import all_retrained, load_model, load_processor, o
 from hf_lotus.models.tasks import TASKS, task_of
 from hf_lotus.publishing.evidence import write_evidence
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.output_folder import OverwriteArguments, claimed, holds_model
 from hf_lotus.trainer.relearning import RELEARNING, Relearning
+from hf_lotus.utils.seeds import require_seed
 
 
 @dataclass
@@ -54,11 +56,26 @@ class EvaluateArguments:
 
 def run(argv: list[str]) -> int:
     """Parse, measure, write; return the exit status."""
-    arguments, data_arguments = parse(argv, [EvaluateArguments, DataArguments], "evaluate")
+    kinds = [EvaluateArguments, DataArguments, OverwriteArguments]
+    arguments, data_arguments, output = parse(argv, kinds, "evaluate")
     if is_control_row(arguments.name):
         raise ValueError(
             f"--name {arguments.name} is the name of another row; call the unlearned model something else."
         )
+    require_seed(arguments.seed, "seed")
+    if arguments.batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more, got {arguments.batch_size}.")
+    models = {"original": arguments.original_model, "unlearned model": arguments.model_name_or_path}
+    with claimed(
+        arguments.output_dir,
+        sources={**models, "data set": data_arguments.dataset_name},
+        goes_on=not holds_model(arguments.output_dir),
+        overwrite=output.overwrite_output_dir,
+    ):
+        return _evaluate(arguments, data_arguments)
+
+
+def _evaluate(arguments: EvaluateArguments, data_arguments: DataArguments) -> int:
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     original, unlearned = (
         on_device(load_model(name, task=arguments.task), device)

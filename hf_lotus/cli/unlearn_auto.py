@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from hf_lotus.benchmark.auto import METHODS, Search, search_comparison, take_home, tried_table
+from hf_lotus.benchmark.auto import FOLDER, METHODS, Search, search_comparison, take_home, tried_table
 from hf_lotus.cli.launch import launch_help
 from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments, load_splits
@@ -15,6 +16,7 @@ from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.output_folder import OverwriteArguments, claimed, sources_of
 from hf_lotus.trainer.same_choice import require_same_choice
 
 AUTO = "auto"
@@ -43,10 +45,29 @@ class AutoArguments:
 
 def choose_and_unlearn(argv: list[str]) -> int:
     """Parse, try, choose, and leave the chosen model as `hf-lotus unlearn` leaves one; return the exit status."""
-    kinds = [ModelArguments, DataArguments, RecordArguments, UnlearningArguments, AutoArguments]
-    source, data_arguments, recorded, arguments, auto = parse(argv, kinds, "unlearn", epilog=launch_help())
+    kinds = [ModelArguments, DataArguments, RecordArguments, OverwriteArguments, UnlearningArguments, AutoArguments]
+    source, data, recorded, output, arguments, auto = parse(argv, kinds, "unlearn", epilog=launch_help())
     if arguments.resume_from_checkpoint is not None:
         raise ValueError("A search goes on by itself where it was broken off: leave resume_from_checkpoint out.")
+    if arguments.process_index != 0:
+        return _choose(source, data, recorded, arguments, auto)
+    with claimed(
+        arguments.output_dir,
+        sources=sources_of(source, data),
+        salt=recorded.salt_file or salt_path(arguments.output_dir),
+        goes_on=(Path(arguments.output_dir) / FOLDER).is_dir(),
+        overwrite=output.overwrite_output_dir,
+    ):
+        return _choose(source, data, recorded, arguments, auto)
+
+
+def _choose(
+    source: ModelArguments,
+    data_arguments: DataArguments,
+    recorded: RecordArguments,
+    arguments: UnlearningArguments,
+    auto: AutoArguments,
+) -> int:
     name = source.model_name_or_path, source.model_revision
     model, processor = load_student(source), load_processor(*name, source.task)
     known = logits_on(model, processor, arguments.device, **data_arguments.inputs)

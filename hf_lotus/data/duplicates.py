@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from hf_lotus.data.audio import audio_content, undecoded
 from hf_lotus.data.columns import SAMPLE_COLUMNS, SampleColumns, find_samples
+from hf_lotus.data.pictures import read_pictures
 from hf_lotus.data.text import folded, text_content
 
 if TYPE_CHECKING:
@@ -80,10 +81,15 @@ def content_digests(
     hidden = len(samples) < 20_000
     with tqdm(total=len(samples), desc=f"Hashing {_PLURAL[kind]}", unit=kind, leave=False, disable=hidden) as bar:
         for start in range(0, len(samples), batch_size):
-            rows = samples[start : start + batch_size]
-            for offset, values in enumerate(zip(*(rows[column] for column in columns), strict=True)):
+            rows = range(start, min(start + batch_size, len(samples)))
+            if kind == "image":  # by which the row is told of one that cannot be read
+                read = [read_pictures(samples, columns[0], rows)]
+            else:
+                batch = samples[rows.start : rows.stop]
+                read = [batch[column] for column in columns]
+            for offset, values in enumerate(zip(*read, strict=True)):
                 digests[start + offset] = hashlib.blake2b(_content(values, by), digest_size=size).digest()
-            bar.update(offset + 1)
+            bar.update(len(rows))
     return digests
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import BaseImageProcessor
 
 from hf_lotus.data.columns import find_image_column, find_label_column, read_labels
+from hf_lotus.data.pictures import read_pictures
 from hf_lotus.data.samples import ReadySamples
 
 # Stores up to this size live in memory; larger ones in an unlinked file beside the data sets' cache.
@@ -164,7 +165,7 @@ class ReadyImages(ReadySamples):
             raise ValueError(f"The data set has no image column; its columns are {', '.join(dataset.column_names)}.")
         self.labels = torch.from_numpy(read_labels(dataset, find_label_column(dataset, label_column, num_labels)))
         self.images = dataset.with_format(None).select_columns([self.image_column])
-        self.pipeline = PixelPipeline(processor, self.images[0][self.image_column])
+        self.pipeline = PixelPipeline(processor, read_pictures(self.images, self.image_column, [0])[0])
         self.pixels = _shared_tensor((len(dataset), *self.pipeline.shape), self.pipeline.dtype)
         self.is_ready = _shared_tensor((len(dataset),), torch.bool)
         self.places: Tensor | None = None  # of each row's pixels, where it is not the row itself
@@ -185,7 +186,8 @@ class ReadyImages(ReadySamples):
         places = self._places(wanted)
         missing = wanted[~self.is_ready[places]].unique()
         if len(missing):
-            prepared = self.pipeline.prepare(self.images[missing.tolist()][self.image_column])
+            assert self.image_column is not None
+            prepared = self.pipeline.prepare(read_pictures(self.images, self.image_column, missing.tolist()))
             if prepared.shape[1:] != self.pixels.shape[1:]:
                 raise ValueError(
                     f"The image processor gave an image of shape {tuple(prepared.shape[1:])} after one of "

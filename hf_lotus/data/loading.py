@@ -15,9 +15,11 @@ from hf_lotus.data.duplicates import content_digests, find_duplicates, shared_ro
 from hf_lotus.data.forget_choice import ForgetArguments
 from hf_lotus.data.mufac import clean_mufac, is_mufac, load_mufac
 from hf_lotus.data.selections import split_by_confusion, split_by_memorisation
-from hf_lotus.data.splits import ForgetRetainSplit, stratified_rows
+from hf_lotus.data.splits import ForgetRetainSplit, check_fraction, stratified_rows
 from hf_lotus.functional.memorisation import PROXIES
-from hf_lotus.utils.text import nearest
+from hf_lotus.utils.names import nearby, require_name
+from hf_lotus.utils.seeds import require_seed
+from hf_lotus.utils.text import nearest, one_line
 
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 
@@ -167,10 +169,13 @@ def load_splits(
         ValueError: if a split, column, class, value or row does not exist, not exactly one selection was made, or it
             needs the logits of a model and none was given.
     """
+    require_seed(arguments.split_seed, "split_seed")
     data = _load(arguments)
     for name in {arguments.train_split, arguments.test_split, arguments.unseen_split} - {"test"}:
         if name is not None and name not in data:
             raise ValueError(f"The data set has no split {name!r}. {nearest(name, list(data))}")
+    if not len(data[arguments.train_split]):
+        raise ValueError(f"The split {arguments.train_split!r} of {arguments.dataset_name} has no rows to forget.")
     data = data if reduce is None else reduce(data)
     train, test = data[arguments.train_split], data.get(arguments.test_split)
     label_column = find_label_column(train, arguments.label_column, num_labels)
@@ -194,13 +199,23 @@ def load_splits(
 
 
 def _load(arguments: DatasetArguments) -> DatasetDict:
-    folder = Path(arguments.dataset_name)
-    if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
-        data = load_from_disk(arguments.dataset_name)
-    elif is_mufac(folder):
-        data = clean_mufac(load_mufac(folder))
-    else:
-        data = load_dataset(arguments.dataset_name, arguments.dataset_config, revision=arguments.dataset_revision)
+    name = arguments.dataset_name
+    require_name(name, "dataset_name", "a data set")
+    folder = Path(name)
+    try:
+        if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+            data = load_from_disk(name)
+        elif is_mufac(folder):
+            data = clean_mufac(load_mufac(folder))
+        else:
+            data = load_dataset(name, arguments.dataset_config, revision=arguments.dataset_revision)
+    except MemoryError:
+        raise
+    except Exception as error:  # a repository's files are anybody's, and whatever is in them may raise anything
+        said = one_line(error, 400).rstrip(".") or type(error).__name__
+        said = said if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {said}"
+        near = "" if folder.is_dir() else f" {nearby(name)}"
+        raise ValueError(f"The data set {name!r} cannot be loaded: {said}.{near.rstrip()}") from error
     return data if isinstance(data, DatasetDict) else DatasetDict({arguments.train_split: data})
 
 
@@ -239,6 +254,7 @@ def _select_by_logits(
         hardest = arguments.forget_hardest is not None
         fraction = arguments.forget_hardest if hardest else arguments.forget_easiest
         assert fraction is not None
+        check_fraction(fraction)  # before the model is asked
         logits, proxy = logits_of(train, label_column), arguments.forget_proxy
         return split_by_memorisation(train, logits, fraction, hardest=hardest, proxy=proxy, label_column=label_column)
     first, second, share = _confusion(arguments.forget_confusion)

@@ -195,14 +195,18 @@ class UnlearningResult:
                 "Read it with the version of hf-lotus that wrote it."
             )
         try:
-            return cls(
+            result = cls(
                 models=tuple(ModelResult(**model) for model in document.pop("models")),
                 controls=Controls(**document.pop("controls")),
                 notes=tuple(document.pop("notes")),
                 **document,
             )
-        except (KeyError, TypeError) as error:
+            if not isinstance(result.provenance, Mapping) or not all(isinstance(note, str) for note in result.notes):
+                raise TypeError("its provenance is no mapping, or a note no text")
+            result.to_markdown()  # what cannot be written as a table is of other kinds than a result's
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} is not a result that this version can read: {error}.") from error
+        return result
 
     def to_markdown(self) -> str:
         """The table, one row a model, the reference row last; then the notes."""

@@ -8,6 +8,7 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -75,6 +76,8 @@ class Salt:
             OSError: if there is no such file.
             ValueError: if it is not a salt's file; its content is not shown.
         """
+        if Path(path).is_dir():
+            raise ValueError(f"{path} is a folder, and a salt is a file of {2 * SALT_BYTES} hexadecimal digits.")
         text = Path(path).read_bytes().strip()
         try:
             value = bytes.fromhex(text.decode("ascii"))
@@ -88,18 +91,19 @@ class Salt:
     def read_or_create(cls, path: str | Path) -> Salt:
         """The salt in a file that only its owner may read; made with a fresh one where there is none.
 
-        A salt that is there is kept: without it, nothing that was recorded with it can be proven any more.
+        A salt that is there is kept: without it, nothing that was recorded with it can be proven any more. Of several
+        processes that make one at once, all take that of the first.
 
         Raises:
             OSError: if the file cannot be written.
             ValueError: if the file there is not a salt's.
         """
-        path = Path(path)
-        if path.exists():
-            return cls.read(path)
-        salt = cls.new()
-        write_private(path, salt.value.hex() + "\n")
-        return salt
+        if not Path(path).exists():
+            salt = cls.new()
+            with suppress(FileExistsError):
+                write_private(path, salt.value.hex() + "\n", new=True)
+                return salt
+        return cls.read(path)
 
     @property
     def commitment(self) -> str:

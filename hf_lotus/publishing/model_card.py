@@ -110,6 +110,7 @@ def _card(
         dataset=_link(facts.dataset, "datasets/"),
         selector=plain(_selection(facts.selector) or "not recorded"),
         forget_count=plain(facts.samples.get("forget", "?")),
+        plural="" if facts.samples.get("forget") == 1 else "s",
         retain_count=plain(facts.samples.get("retain", "?")),
         record=record,
         record_file=RECORD,

@@ -19,10 +19,11 @@ from hf_lotus.data.perceptual import find_lookalikes, perceptual_hashes
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
+from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.methods import LoTUS, UnlearningMethod
 from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student, on_device
 from hf_lotus.publishing.chain import require_chain
-from hf_lotus.publishing.digests import Salt, salted_digests, sample_contents, weights_digest
+from hf_lotus.publishing.digests import salted_digests, sample_contents, weights_digest
 from hf_lotus.publishing.hub import push
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord
 from hf_lotus.publishing.recording import RecordArguments, record_split
@@ -30,11 +31,13 @@ from hf_lotus.publishing.sources import model_source
 from hf_lotus.requests.history import measure_requests, write_history
 from hf_lotus.requests.inbox import receive
 from hf_lotus.requests.queue import RequestQueue, RequestRun
+from hf_lotus.requests.retained import Retained
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import last_whole_checkpoint
 from hf_lotus.trainer.publisher import UNCHANGED
 from hf_lotus.trainer.trainer import UnlearningTrainer
 from hf_lotus.utils.clock import now
+from hf_lotus.utils.text import counted
 
 
 class _NothingNew(Exception):
@@ -48,11 +51,13 @@ class _Found:
     Attributes:
         rows: request id → rows of its samples, of this run's and of all earlier ones.
         forgotten: rows that earlier runs have forgotten.
+        digests: of all rows of the data set, salted.
         refused: request id → why it cannot be served; it stays open.
     """
 
     rows: dict[str, np.ndarray] = field(default_factory=dict)
     forgotten: np.ndarray | None = None
+    digests: np.ndarray | None = None
     refused: dict[str, str] = field(default_factory=dict)
 
 
@@ -112,6 +117,8 @@ def serve(
         with arguments.main_process_first(desc="reading the queue"):
             to_do = bool(queue.open() or queue.unfinished())
         service = None
+        if to_do and first:
+            queue.salt()  # before the models are loaded: without it nothing can be served
         if to_do:
             tell = say if first else lambda text: None
             service = Service(queue, model, data, arguments, method or LoTUS(), record_classes, tell)
@@ -218,7 +225,11 @@ class Service:
         self._measure(trainer, original, data)
         if trainer.is_world_process_zero():
             assert self.request_run is not None and trainer.measured is not None
-            self.request_run.keep(measure_requests(trainer.evaluator, trainer.measured[1], self._positions(data)))
+            predictions = trainer.measured[1]
+            self.request_run.keep(
+                measure_requests(trainer.evaluator, predictions, self._positions(data)),
+                self._retained(data, trainer.evaluator.yardstick.original["retain"], predictions["retain"]),
+            )
         trainer.end()
 
     def _tell_of_lookalikes(self, data: LoadedData) -> None:
@@ -260,9 +271,10 @@ class Service:
 
     def _select(self, train: Dataset, _: DatasetArguments, label_column: str) -> ForgetRetainSplit:
         """Find the samples of all requests by their salted digests; begin the run where none was begun."""
-        salt = Salt.read_or_create(self.queue.salt_path)
+        salt = self.queue.salt()
         contents = sample_contents(train, **self.data.columns)[1]
         digests: np.ndarray = np.array(salted_digests(contents, read_labels(train, label_column), salt))
+        self.found.digests = digests
         # Asked again: on several ranks the first may have begun it since.
         self.request_run = self.queue.unfinished() or self._begin(train, label_column, digests)
         number = self.request_run.number
@@ -279,8 +291,9 @@ class Service:
             gone = set(request["samples"]).difference(digests.tolist(), forgotten)
             if gone:
                 raise ValueError(
-                    f"{len(gone)} samples of request {name}, which run {number} is to forget, are no longer in the "
-                    "data set. Give the data set that still has them; they can be deleted once the run has ended."
+                    f"{counted(len(gone), 'sample')} of request {name}, which run {number} is to forget, "
+                    f"{'is' if len(gone) == 1 else 'are'} no longer in the data set. Give the data set that still has "
+                    "them; they can be deleted once the run has ended."
                 )
         asked = [self.found.rows[name] for name in self.request_run.plan["requests"]]
         new = np.setdiff1d(np.unique(np.concatenate(asked)), self.found.forgotten)
@@ -301,7 +314,7 @@ class Service:
                 plan[request.id] = {"date": request.date, "samples": sorted(set(digests[rows].tolist()))}
         if not plan:
             raise _NothingNew("No open request can be served.")
-        return self.queue.begin(plan, self.original_digest)
+        return self.queue.begin(plan, self.original_digest, self.queue.salt().commitment)
 
     def _trainer(
         self,
@@ -362,6 +375,11 @@ class Service:
         trainer.create_model_card(model_name=name.split("/")[-1] if name else self.queue.folder.resolve().name)
         if trainer.is_world_process_zero():
             self.say(f"{data.duplicates}\n\n{result.to_markdown()}\n")
+
+    def _retained(self, data: LoadedData, original: Predictions, model: Predictions) -> Retained:
+        assert self.found.digests is not None
+        right = [found.predicted == found.labels for found in (original, model)]
+        return Retained.of(self.found.digests[data.split.retain_rows], *right)
 
     def _all_forgotten(self, data: LoadedData) -> np.ndarray:
         assert self.found.forgotten is not None

@@ -31,6 +31,7 @@ from hf_lotus.publishing.model_card import write_recorded_card
 from hf_lotus.publishing.record import FINISHED, IN_PROGRESS, RECORD, ForgetSetRecord, owner_path, salt_path
 from hf_lotus.publishing.sources import HTTP_ERROR, dataset_source, inherited_license, source
 from hf_lotus.utils.clock import now
+from hf_lotus.utils.text import counted
 
 if TYPE_CHECKING:
     from hf_lotus.trainer.given import Given
@@ -66,8 +67,8 @@ class Publisher(TrainerCallback):
         rows = num_samples(given.forget)
         if record is not None and record.rows != rows:
             raise ValueError(
-                f"forget_set is the record of {record.rows} samples, and the forget set has {rows}. Make it of the "
-                "split that forget_dataset comes from, after identical images were moved or dropped."
+                f"forget_set is the record of {counted(record.rows, 'sample')}, and the forget set has {rows}. Make "
+                "it of the split that forget_dataset comes from, after identical images were moved or dropped."
             )
         self._trainer, self.record = trainer, record
         self.measured: tuple[UnlearningResult, Mapping[str, Predictions]] | None = None
