@@ -14,7 +14,7 @@ from hf_lotus import LoTUS, RandomLabels, UnlearningArguments
 from hf_lotus.audit.pool import Pool
 from hf_lotus.audit.pool_training import PoolData, PoolSettings, share_work, train_pool
 from hf_lotus.audit.pool_unlearning import unlearn_pool
-from hf_lotus.data.images import ready
+from hf_lotus.data.prepared import ready
 from hf_lotus.evaluation.predictions import predict
 from hf_lotus.publishing.digests import sample_contents, weights_digest
 from hf_lotus.trainer.fingerprint import run_identity
