@@ -20,7 +20,7 @@ prove too much.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -198,8 +198,9 @@ def epsilon(
     counts |= {"delta": delta, "confidence": confidence}
     if min(len(u), len(r)) < FEWEST_MODELS:
         reason = f"ε needs {FEWEST_MODELS} models of each side; there are {len(u)} unlearned and {len(r)} retrained."
-        none = [None] * 7
-        return Epsilon(*none, 0, *[None] * 3, **counts, values=np.empty(0), bounded=np.empty(0), reason=reason)
+        figures = {each.name for each in fields(Epsilon)} - {*counts, "floor_models", "values", "bounded", "reason"}
+        none: dict[str, Any] = dict.fromkeys(figures)
+        return Epsilon(**none, floor_models=0, **counts, values=np.empty(0), bounded=np.empty(0), reason=reason)
     values = sample_epsilons(u, r, delta=delta)
     bounded = sample_epsilons(u, r, delta=delta, confidence=confidence)
     apart = sample_epsilons(np.ones((len(u), 1)), np.zeros((len(r), 1)), delta=delta, confidence=confidence)

@@ -150,18 +150,19 @@ def klom(
     p, q = check_pools(unlearned, retrained)
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}.")
-    counts = {"unlearned_models": len(p), "retrained_models": len(q), "samples": p.shape[1]}
+    counts: dict[str, Any] = {"unlearned_models": len(p), "retrained_models": len(q), "samples": p.shape[1]}
     if min(len(p), len(q)) < FEWEST_MODELS:
         reason = f"KLOM needs {FEWEST_MODELS} models of each side; there are {len(p)} unlearned, {len(q)} retrained."
         none = Estimate.without(p.shape[1], reason)
-        return Klom(none, none, none, *[None] * 6, floor_models=0, **counts, values=np.empty(0), reason=reason)
+        beside: dict[str, Any] = {f"{kind}_{name}": None for kind in ("matched", "floor") for name in _NAMES}
+        return Klom(none, none, none, **beside, floor_models=0, **counts, values=np.empty(0), reason=reason)
     rng = np.random.default_rng(seed)
     settings: dict[str, Any] = {"bins": bins, "clip": clip, "epsilon": epsilon}
     values = klom_values(p, q, **settings)
     rows, others, half = floor_halves(len(p), len(q), seed)
     floor, matched = (klom_values(x, q[others[half:]], **settings) for x in (q[others[:half]], p[rows]))
     drawn = [list(_figures(values[rng.integers(len(values), size=len(values))]).values()) for _ in range(resamples)]
-    estimates = {
+    estimates: dict[str, Any] = {
         name: Estimate.of_resamples(value, column, len(values), 0.95)
         for (name, value), column in zip(_figures(values).items(), np.array(drawn).T, strict=True)
     }
@@ -173,6 +174,9 @@ def klom(
     return Klom(**estimates, **beside, floor_models=half, **counts, values=values)
 
 
+_NAMES = ("percentile_95", "median", "mean")
+
+
 def _figures(values: np.ndarray) -> dict[str, float]:
     high, middle = np.percentile(values, [95, 50])
-    return {"percentile_95": float(high), "median": float(middle), "mean": float(values.mean())}
+    return dict(zip(_NAMES, (float(high), float(middle), float(values.mean())), strict=True))

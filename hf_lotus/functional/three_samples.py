@@ -170,7 +170,7 @@ def relative_test_unseen(
             )
     require_same_shape(unlearned=u, original=o)
     mine, partners = class_pairs(np.asarray(forget_labels), np.asarray(unseen_labels), seed)
-    options = {"bandwidth": bandwidth, "tolerance": tolerance, "resamples": resamples, "seed": seed}
+    options: dict[str, Any] = {"bandwidth": bandwidth, "tolerance": tolerance, "resamples": resamples, "seed": seed}
     found = relative_test(u[mine], o[mine], v[partners], **options)
     return RelativeTest(**{**asdict(found), "left_out": len(u) - len(mine)})
 
