@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import nn
@@ -33,7 +33,7 @@ def architecture(model: nn.Module) -> dict[str, Any]:
     JSON values: the class of the model, the shapes of its weights in all, and its configuration where it has one.
     """
     config = getattr(model, "config", None)
-    settings = config.to_dict() if hasattr(config, "to_dict") else {}
+    settings = cast(Any, config).to_dict() if hasattr(config, "to_dict") else {}
     return {
         "class": type(model).__name__,
         "weights": sum(value.numel() for value in model.parameters()),
@@ -64,7 +64,7 @@ class PoolOutputs:
     @property
     def usable(self) -> np.ndarray:
         """Whether a sample was in some of the models and not in all: bool, shape (found,)."""
-        return self.members.any(axis=0) & ~self.members.all(axis=0)
+        return np.asarray(self.members.any(axis=0) & ~self.members.all(axis=0))
 
     def told(self) -> str:
         """Which samples an attack that compares models with and without them cannot judge, in words; "" if none."""
@@ -140,12 +140,13 @@ class _Kept:
         labels = np.concatenate([self.rows.labels[part] for part in PARTS])[where]
         logits = []
         for record in self.records:
-            rows = None
+            rows: np.ndarray | None = None
             for number, (part, inside) in enumerate(parts.items()):
                 if inside.any() or rows is None:
                     kept = self._read(record["number"], part)
                     rows = np.empty((len(where), kept.shape[1]), dtype=np.float32) if rows is None else rows
                     rows[inside] = kept[where[inside] - bounds[number]]
+            assert rows is not None  # every part is read until there is one
             logits.append(rows)
         return PoolOutputs(found, np.stack(logits), self._contents_members[:, where], labels)
 

@@ -63,8 +63,7 @@ class PoolData:
     def ready(self, part: str) -> ReadyImages:
         """A part made ready for the models; its images are decoded once."""
         if part not in self._ready:
-            columns = {"image_column": self.image_column, "label_column": self.label_column}
-            self._ready[part] = ReadyImages(getattr(self, part), self.processor, **columns)
+            self._ready[part] = ReadyImages(getattr(self, part), self.processor, self.image_column, self.label_column)
         return self._ready[part]
 
     def digests(self, part: str) -> np.ndarray:
@@ -73,7 +72,7 @@ class PoolData:
 
     def logits(self, model: nn.Module, arguments: UnlearningArguments) -> dict[str, np.ndarray]:
         """What a model says of every part: part → float32, shape (rows, classes)."""
-        options = {"batch_size": _BATCH, "progress": False, "device": arguments.device}
+        options: dict[str, Any] = {"batch_size": _BATCH, "progress": False, "device": arguments.device}
         return {part: predict(model, self.ready(part), **options).kept_logits for part in PARTS}
 
 

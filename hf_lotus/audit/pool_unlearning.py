@@ -6,14 +6,15 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from filelock import FileLock
+from transformers import PreTrainedModel
 
 from hf_lotus.audit.pool import Pool, Unlearned, sortable
 from hf_lotus.audit.pool_training import PoolData, accuracies, share_work
-from hf_lotus.methods import UnlearningMethod, describe
+from hf_lotus.methods import UnlearningMethod, describe, name_of
 from hf_lotus.publishing.digests import weights_digest
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.trainer import UnlearningTrainer
@@ -62,7 +63,7 @@ def unlearn_pool(
     originals = pool.with_all(contents)[:limit]
     if not len(originals):
         raise ValueError(f"No model of the pool had all of {forget_set!r}: there is nothing to unlearn it from.")
-    folder = pool.path / "unlearned" / (label or method.name) / forget_set
+    folder = pool.path / "unlearned" / (label or name_of(method)) / forget_set
     _claim(folder, method, arguments)
     # With its twins: who keeps a forgotten sample's twin keeps the sample.
     forgotten = np.isin(sortable(pool.digests["train"]), sortable(contents))
@@ -83,7 +84,7 @@ def unlearn_pool(
                 processing_class=data.processor,
             )
             trainer.train()
-        model = trainer.run.student.cpu()
+        model = cast(PreTrainedModel, trainer.run.student.cpu())
         model.save_pretrained(folder / f"{number:03d}")
         data.processor.save_pretrained(folder / f"{number:03d}")
         logits = data.logits(model, arguments)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from transformers import AutoConfig, AutoModelForImageClassification, BaseImageProcessor, PreTrainedModel
@@ -21,6 +22,7 @@ from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import LoadedData
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.models.loading import load_processor
+from hf_lotus.models.tasks import IMAGE
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.utils.seeds import random_state_kept
 
@@ -118,7 +120,8 @@ def run(argv: Sequence[str]) -> int:
     processor = image_processor(recipe)
     build = _from_recipe(recipe, loaded)
     if arguments.model_name_or_path is not None:
-        processor, build = load_processor(arguments.model_name_or_path), _like(arguments.model_name_or_path, loaded)
+        processor = cast(BaseImageProcessor, load_processor(arguments.model_name_or_path, task=IMAGE))
+        build = _like(arguments.model_name_or_path, loaded)
     settings = PoolSettings(
         arguments.kind,
         arguments.models,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
+
+from transformers import BaseImageProcessor
 
 from hf_lotus.audit.pool import Pool
 from hf_lotus.audit.pool_training import PoolData
@@ -12,6 +15,7 @@ from hf_lotus.benchmark.data import load_benchmark_data, require_split
 from hf_lotus.benchmark.recipe import Recipe
 from hf_lotus.cli.parsing import parse
 from hf_lotus.models.loading import load_processor
+from hf_lotus.models.tasks import IMAGE
 from hf_lotus.trainer.arguments import UnlearningArguments
 
 UNLEARN = "--unlearn"
@@ -78,7 +82,7 @@ def data_of(pool: Pool, dataset_name: str | None = None) -> PoolData:
         recipe = replace(recipe, dataset={**recipe.dataset, "dataset_name": dataset_name})
     loaded = load_benchmark_data(forgetting_nothing_of_its_own(recipe), pool.plan["split_seed"])
     columns = (recipe.dataset.get("image_column"), recipe.dataset.get("label_column"))
-    processor = load_processor(pool.path / "models" / pool.records[0]["folder"])
+    processor = cast(BaseImageProcessor, load_processor(pool.path / "models" / pool.records[0]["folder"], task=IMAGE))
     sets = loaded.split.dataset, require_split(loaded, "unseen"), require_split(loaded, "test")
     return PoolData(*sets, processor, *columns)
 

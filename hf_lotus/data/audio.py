@@ -11,7 +11,7 @@ import mmap
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import datasets
 import numpy as np
@@ -72,7 +72,7 @@ class ReadyAudio(ReadySamples):
             raise ValueError(f"max_length must be 1 sample or more, got {max_length}.")
         self.labels = torch.from_numpy(read_labels(dataset, find_label_column(dataset, label_column, num_labels)))
         self.clips, self.extractor = undecoded(dataset, column), extractor
-        self.input_name = extractor.model_input_names[0]
+        self.input_name = cast(Any, extractor).model_input_names[0]
         self.masks = bool(getattr(extractor, "return_attention_mask", False))
         pads = max_length is not None and not self.masks
         self.features, self.starts = _stored(self._featured(column, max_length, pads), self.input_name)
@@ -103,7 +103,7 @@ class ReadyAudio(ReadySamples):
                 wave = resampled(*read_clip(self.clips[row][column]), rate)
             except ValueError as error:
                 raise ValueError(f"Row {row}, column {column!r}: {error}") from error
-            made = self.extractor(wave, sampling_rate=rate, return_tensors="np", **cut)
+            made = cast(Any, self.extractor)(wave, sampling_rate=rate, return_tensors="np", **cut)
             yield np.asarray(made[self.input_name][0], dtype=np.float32)
 
     def __getitems__(self, rows: Sequence[int] | Tensor) -> dict[str, Tensor]:
@@ -126,7 +126,7 @@ class ReadyAudio(ReadySamples):
     def _batch(self, clips: list[Tensor]) -> dict[str, Tensor]:
         if not self.masks:
             return {self.input_name: torch.stack(clips)}
-        padded = self.extractor.pad(
+        padded = cast(Any, self.extractor).pad(
             {self.input_name: [clip.numpy() for clip in clips]}, padding=True, return_attention_mask=True,
             return_tensors="pt",
         )  # fmt: skip

@@ -21,7 +21,7 @@ FORGET_FLAG, POSITION = "is_forget", "position"
 def model_columns(model: nn.Module) -> frozenset[str]:
     """Names of the inputs that the model's `forward` takes, labels included."""
     if hasattr(model, "get_base_model"):  # PEFT's wrapper takes whatever the model within it takes
-        model = cast(nn.Module, model.get_base_model())
+        model = cast(Any, model).get_base_model()
     return frozenset(inspect.signature(model.forward).parameters) | frozenset(LABEL_NAMES)
 
 

@@ -170,7 +170,7 @@ def find_duplicates(parts: Mapping[str, Dataset | None], **find: Unpack[DigestOp
         **find: passed to `content_digests`.
     """
     present = {name: part for name, part in parts.items() if part is not None}
-    columns: SampleColumns = {name: find[name] for name in SAMPLE_COLUMNS if name in find}  # type: ignore[literal-required,assignment,misc]
+    columns: SampleColumns = {name: find[name] for name in SAMPLE_COLUMNS if name in find}  # type: ignore[literal-required,assignment]
     found = find_samples(next(iter(present.values())), **columns) if present else None
     kind = found[0] if found is not None else "image"
     nearly = _counts(present, {**find, "by": "folded"}) if kind == "text" and find.get("by") is None else {}

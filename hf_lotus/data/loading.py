@@ -69,8 +69,9 @@ class DatasetArguments:
     @property
     def columns(self) -> SampleColumns:
         """Which columns hold the samples, as far as that was said."""
-        named = {"image_column": self.image_column, "text_column": self.text_column}
-        return {**named, "audio_column": self.audio_column}
+        return SampleColumns(
+            image_column=self.image_column, text_column=self.text_column, audio_column=self.audio_column
+        )
 
     @property
     def inputs(self) -> InputOptions:

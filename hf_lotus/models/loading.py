@@ -142,10 +142,9 @@ def load_processor(name: str | Path, revision: str | None = None, task: str | No
         ValueError: if it cannot be had.
     """
     with loading("processor", str(name)):
-        task, options = find_task(name, revision, task), {}
+        task, options = find_task(name, revision, task), dict[str, Any](trust_remote_code=False)
         if task == IMAGE:
             options["backend"] = "torchvision" if is_torchvision_available() else "pil"
-        options["trust_remote_code"] = False
         return TASKS[task].auto_processor.from_pretrained(name, revision=revision, **options)
 
 
