@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import find_adapter_config_file, is_peft_available
 
@@ -62,6 +62,19 @@ def is_adapted(model: nn.Module) -> bool:
 def without_wrapper(model: nn.Module) -> nn.Module:
     """The classifier that PEFT has wrapped, its adapters within it; any other model as it is."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+
+
+def weights_below(model: nn.Module) -> dict[str, Tensor]:
+    """What a model with adapters has below them, by the names that the weights have without; of others, all."""
+    state = without_wrapper(model).state_dict()
+    if not is_adapted(model):
+        return state
+    below = {}
+    for name, value in state.items():
+        plain = name.replace(".base_layer.", ".").replace(".original_module.", ".")
+        if "lora_" not in name and ".modules_to_save." not in name:
+            below[plain] = value
+    return below
 
 
 def adapter_of(name: str | Path, revision: str | None = None) -> Any:

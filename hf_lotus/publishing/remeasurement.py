@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from datasets import Dataset
 from torch import nn
 
@@ -19,6 +20,7 @@ from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.metrics import METRICS, ORIGINAL, RETRAIN
 from hf_lotus.evaluation.results import ModelResult, is_retrained_row
+from hf_lotus.models.adapters import is_adapted, weights_below
 from hf_lotus.models.loading import load_model, load_processor, on_device
 from hf_lotus.publishing.digests import Salt, find_rows, salted_digests, sample_contents, weights_digest
 from hf_lotus.publishing.disclosure import agrees
@@ -155,9 +157,15 @@ def _weights(record: ForgetSetRecord, model: nn.Module, original: nn.Module) -> 
     """Whether anything was unlearned, from the models themselves: the record's word for it is its publisher's."""
     digest, before = weights_digest(model), weights_digest(original)
     yield Check("the weights are not the original's", digest != before, "" if digest != before else "bit for bit")
-    if record.base_weights is not None and record.previous is None:  # else it began from the last run's model
-        same = record.base_weights == before
-        yield Check("the original is the one that the record began from", same, "" if same else "it is another")
+    if record.base_weights is None or record.previous is not None:  # it began from the last run's model
+        return
+    name, same, detail = "the original is the one that the record began from", record.base_weights == before, ""
+    if not same and is_adapted(model) and not is_adapted(original):
+        # It began from the original with an adapter that changed nothing: what is below it must be the original.
+        below, whole = weights_below(model), original.state_dict()
+        same = below.keys() == whole.keys() and all(torch.equal(below[key], whole[key]) for key in whole)
+        detail = "below the adapter"
+    yield Check(name, same, detail if same else "it is another")
 
 
 def _compare(

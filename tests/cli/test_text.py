@@ -69,9 +69,11 @@ def test_an_author_is_forgotten_measured_verified_and_published(owner, tmp_path,
 
     options = ["--model_name_or_path", "out", "--original_model", "model", "--name", "lotus", "--output_dir", "again"]
     assert owner("evaluate", *options, "--dataset_name", "data", "--device", "cpu", *AUTHOR) == 0
-    first, second = (UnlearningResult.from_json(folder / "results.json") for folder in (out, tmp_path / "again"))
-    expected = {name: value for name, value in first["lotus"].metrics().items() if name != "seconds"}
-    assert second["lotus"].metrics() == pytest.approx(expected, abs=1e-6)
+    again = UnlearningResult.from_json(tmp_path / "again" / "results.json")["lotus"].metrics()
+    # What is published is rounded, by the number of samples; the owner's is not.
+    full = json.loads((tmp_path / "out.forget_set.owner.json").read_text())["record"]["results"]["models"]
+    told = next(row for row in full if row["name"] == "lotus")
+    assert again == pytest.approx({name: told[name] for name in again}, abs=1e-6)
     assert ModelCard.load(tmp_path / "again" / "README.md").data.pipeline_tag == "text-classification"
 
     with local_hub(tmp_path, monkeypatch) as hub:
@@ -125,7 +127,7 @@ def test_deletion_requests_of_authors(owner, capsys):
 
 def test_which_model_it_is_can_be_said_wrongly(owner, capsys):
     assert unlearn(owner, "--task", "image-classification") == 2
-    assert "BertConfig" in capsys.readouterr().err
+    assert "transformers has no classifier of its kind" in capsys.readouterr().err
 
 
 def test_the_example_script(owner, monkeypatch, capsys):
@@ -133,5 +135,5 @@ def test_the_example_script(owner, monkeypatch, capsys):
     options = ["--model_name_or_path", "model", "--dataset_name", "data", "--output_dir", "by_script", *AUTHOR]
     monkeypatch.setattr(sys, "argv", [str(script), *options, *TRAINING, "--max_length", "16"])
     runpy.run_path(str(script), run_name="__main__")
-    result = UnlearningResult.from_json("by_script/results.json")
-    assert result.to_markdown() in capsys.readouterr().out and result.models[1].name == "margin_matching"
+    assert UnlearningResult.from_json("by_script/results.json").models[1].name == "margin_matching"
+    assert "| margin_matching " in capsys.readouterr().out

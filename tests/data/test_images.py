@@ -258,10 +258,10 @@ class TestReady:
         assert named.labels.tolist() == [0, 1] * 200
 
     def test_samples_of_model_inputs_pass_as_they_are(self, digits, processor):
-        text = Dataset.from_dict({"input_ids": [[1, 2]], "label": [0]})
+        inputs = Dataset.from_dict({"pixel_values": [[1, 2]], "label": [0]})
         pairs = torch.utils.data.TensorDataset(torch.zeros(2, 3))
         transformed = digits.with_transform(lambda batch: batch)
-        for data in (text, pairs, transformed):
+        for data in (inputs, pairs, transformed):
             assert ready(data, processor) is data
 
     def test_raw_images_need_an_image_processor(self, digits):

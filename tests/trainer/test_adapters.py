@@ -137,7 +137,15 @@ def test_from_flags_to_a_published_adapter(tmp_path, monkeypatch, capsys):
     assert card.data.library_name == "peft" and card.data.pipeline_tag == "text-classification"
     options = ["--salt_file", "out.forget_set.salt", "--dataset_name", "data", "--original_model", "model"]
     assert run("verify", "out", *options, "--device", "cpu") == 0
-    assert "ok      lotus: rf jsd" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "ok      lotus: rf jsd" in printed
+    assert "ok      the original is the one that the record began from: below the adapter" in printed
+    other = tiny_text.tiny_bert()
+    other.classifier.bias.data += 1
+    other.save_pretrained("other")
+    options[-1] = "other"
+    assert run("verify", "out", *options, "--device", "cpu") == 1
+    assert "FAILED  the original is the one that the record began from" in capsys.readouterr().out
     with local_hub(tmp_path, monkeypatch) as hub:
         assert run("push", "out", "me/adapter") == 0
         published = set(hub.repos["models", "me/adapter"].files)
