@@ -9,7 +9,7 @@ is not (ε, δ)-close to retraining for any ε below
 
 The attacks are all thresholds and all intervals; a sample's ε is that of the best of them. An attack without a single
 error makes it infinite. One with errors of one kind alone is left out, as in the competition: its ratio is infinite
-because the pool is small. So what is not infinite stays below log(N − 1) of N models, 3.4 of 32: **a small pool cannot
+because the pool is small. So what is not infinite stays below log N of N models, 3.5 of 32: **a small pool cannot
 show a large ε, and an infinite one of a small pool is worth what its bound says.**
 
 The bound: thresholds at the retrained models' own values, and Clopper and Pearson's upper ends of both rates in place
@@ -20,7 +20,7 @@ prove too much.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -198,8 +198,9 @@ def epsilon(
     counts |= {"delta": delta, "confidence": confidence}
     if min(len(u), len(r)) < FEWEST_MODELS:
         reason = f"ε needs {FEWEST_MODELS} models of each side; there are {len(u)} unlearned and {len(r)} retrained."
-        none = [None] * 7
-        return Epsilon(*none, 0, *[None] * 3, **counts, values=np.empty(0), bounded=np.empty(0), reason=reason)
+        missing: dict[str, Any] = {field.name: None for field in fields(Epsilon) if field.type == "float | None"}
+        nothing = np.empty(0)
+        return Epsilon(**missing, floor_models=0, **counts, values=nothing, bounded=nothing, reason=reason)
     values = sample_epsilons(u, r, delta=delta)
     bounded = sample_epsilons(u, r, delta=delta, confidence=confidence)
     apart = sample_epsilons(np.ones((len(u), 1)), np.zeros((len(r), 1)), delta=delta, confidence=confidence)
