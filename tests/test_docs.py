@@ -17,6 +17,7 @@ from docs_tables import DOCS, pages, renewed, table
 from hf_lotus import METHODS, UnlearningResult
 from hf_lotus.cli.main import COMMANDS, main
 from tests.conftest import TINY_MODELS
+from tests.support import tiny_text
 from tests.support.hub_client import local_hub
 from tests.support.small_data_sets import cifar10
 
@@ -60,6 +61,7 @@ PRINTS = {
     "--accelerate_config": "| original",
     "unlearn": "| original",
     "evaluate": "| original",
+    "audit": "audit.json and audit.html are in",
     "compare": "| original",
     "benchmark": "report.html, report.md and results.json are in",
     "push": "is published",
@@ -74,7 +76,14 @@ PRINTS = {
     "request run": "What was to be kept, by each model",
 }
 # Command → the one that must have been run before it.
-BEFORE = {"evaluate": "unlearn", "push": "unlearn", "sign": "unlearn", "bom": "unlearn", "verify": "push"}
+BEFORE = {
+    "evaluate": "unlearn",
+    "audit": "unlearn",
+    "push": "unlearn",
+    "sign": "unlearn",
+    "bom": "unlearn",
+    "verify": "push",
+}
 
 
 def blocks(page, *languages):
@@ -158,6 +167,7 @@ def place(tmp_path_factory, digits, processor):
     known_by_heart(shuffled.select(splits["train"]), processor).save_pretrained(root / "your-name" / "resnet-photos")
     processor.save_pretrained(root / "your-name" / "resnet-photos")
     digits[0]["image"].save(root / "picture.png")
+    tiny_text.write(root / "your-name", model="bert-reviews", data="reviews")
     with pytest.MonkeyPatch.context() as patch, local_hub(root / "home", patch):
         patch.chdir(root)
         patch.setattr("datasets.config.HF_DATASETS_CACHE", root / "home" / "datasets")
@@ -210,6 +220,11 @@ class TestBlocks:
         left = {path.name for path in (place.root / "unlearned_in_python").iterdir()}
         assert {"model.safetensors", "results.json", "forget_set.json", "README.md", "entropy.png"} <= left
 
+    def test_python_audit(self, place):
+        place.run(next(line for line in EVERY_COMMAND if line.startswith("hf-lotus audit")))
+        printed, _ = execute(blocks("docs/audit.md", "python")[0][1], "docs/audit.md")
+        assert "Of " in printed and "--retrain_model" in printed
+
     def test_python_metric(self, place):
         printed, _ = execute(blocks("docs/metrics.md", "python")[0][1], "docs/metrics.md")
         assert "'rf_jsd': 0.0" in printed
@@ -233,6 +248,7 @@ class TestBlocks:
         tested = {
             "README.md": 1,
             "docs/unlearn.md": 1,
+            "docs/audit.md": 1,
             "docs/metrics.md": 1,
             "docs/methods.md": 1,
             "docs/compare.md": 1,

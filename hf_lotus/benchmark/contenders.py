@@ -59,6 +59,8 @@ def read_entry(label: str, options: Mapping[str, Any] | None) -> tuple[Unlearnin
         ValueError: for a name that is neither a field of the method nor a training argument, or a value that
             is not of its type.
     """
+    if not isinstance(options, Mapping | None):
+        raise ValueError(f"{label} must have its options as `name: value` lines, got {options!r}.")
     options = dict(options or {})
     method = MethodFields(str(options.pop("method", label)), options.pop(INNER, None))
     hints, trained = method.hints(), typing.get_type_hints(UnlearningArguments)

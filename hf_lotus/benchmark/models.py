@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from hf_lotus.benchmark.recipe import Recipe
-from hf_lotus.models.loading import load_model, load_processor
+from hf_lotus.models.loading import load_model, load_processor, loading
 
 
 def initial_model(recipe: Recipe, names: list[str], seed: int) -> PreTrainedModel:
@@ -34,13 +34,15 @@ def initial_model(recipe: Recipe, names: list[str], seed: int) -> PreTrainedMode
             return AutoModelForImageClassification.from_config(config)
         if recipe.training is None:
             return load_model(recipe.model["name_or_path"])  # the published classifier, as it is
-        return AutoModelForImageClassification.from_pretrained(
-            recipe.model["name_or_path"],
-            use_safetensors=True,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            **labels,
-        )
+        with loading("model", recipe.model["name_or_path"]):
+            return AutoModelForImageClassification.from_pretrained(
+                recipe.model["name_or_path"],
+                use_safetensors=True,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+                **labels,
+            )
 
 
 def image_processor(recipe: Recipe) -> BaseImageProcessor:

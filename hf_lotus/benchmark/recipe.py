@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hf_lotus.data.loading import DatasetArguments
-from hf_lotus.utils.text import nearest
+from hf_lotus.utils.documents import read_yaml
+from hf_lotus.utils.text import nearest, one_line
+from hf_lotus.utils.values import convert
 
 FOLDER = Path(__file__).parent / "recipes"
 PARTS = FOLDER / "parts"
@@ -62,8 +63,11 @@ class Recipe:
     max_training_rounds: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         known = {f.name for f in fields(DatasetArguments)}
         _require(self, "dataset", known)
+        if "dataset_name" not in self.dataset:
+            raise ValueError(f"{self._where}: `dataset` needs a dataset_name.")
         _require(self, "model", MODEL)
         _require(self, "forget", {*FORGET, *(name for beside in FORGET.values() for name in beside)})
         ways = [name for name in FORGET if name in self.forget]
@@ -80,6 +84,37 @@ class Recipe:
         for name in ("max_train_rows", "max_test_rows", "max_rounds", "max_training_rounds"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}.")
+
+    def _check_kinds(self) -> None:
+        """Refuse values of another kind than a setting's: a file may hold anything."""
+        for name in ("dataset", "forget", "model", "methods", *(["training"] if self.training is not None else [])):
+            if not isinstance(getattr(self, name), Mapping):
+                raise self._wrong(name, "a mapping of names to values")
+        if any(not isinstance(options, Mapping | None) for options in self.methods.values()):
+            raise self._wrong("methods", "a mapping of each row to its options, or to nothing")
+        if not isinstance(self.model.get("config", {}), Mapping):
+            raise ValueError(f"{self._where}: `config` of `model` must be a mapping, got {self.model['config']!r}.")
+        seeds = self.seeds
+        if not isinstance(seeds, Sequence) or not all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds):
+            raise self._wrong("seeds", "a list of whole numbers, 0 or more")
+        for name in ("max_train_rows", "max_test_rows", "max_rounds", "max_training_rounds"):
+            if type(getattr(self, name)) not in (int, type(None)):
+                raise self._wrong(name, "a whole number")
+        hints = typing.get_type_hints(DatasetArguments)
+        for name, value in self.dataset.items():
+            try:
+                convert(value, hints.get(name, object))
+            except ValueError as error:
+                raise ValueError(f"{self._where}: {name} of `dataset`: {error}.") from error
+        for name in ("fraction", "first", "per_class", "retain_per_class"):
+            value = self.forget.get(name, 1)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(
+                    f"{self._where}: {name} of `forget` must be a number, got {one_line(repr(value), 60)}."
+                )
+
+    def _wrong(self, name: str, what: str) -> ValueError:
+        return ValueError(f"{self._where}: `{name}` must be {what}, got {one_line(repr(getattr(self, name)), 60)}.")
 
     @property
     def _where(self) -> str:
@@ -141,21 +176,24 @@ def load_recipe(name_or_path: str) -> Recipe:
     return Recipe(path.stem, **settings)
 
 
-def _with_includes(path: Path) -> dict[str, Any]:
-    """A file's settings over those that it includes, the later ones over the earlier."""
-    try:
-        own = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+def _with_includes(path: Path, within: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file's settings over those that it includes, the later ones over the earlier; `within` are those around it."""
+    own = read_yaml(path)
     if not isinstance(own, dict):
         raise ValueError(f"{path} must hold settings as `name: value` lines, got {type(own).__name__}.")
     merged: dict[str, Any] = {}
-    for name in own.pop("include", []):
+    names = own.pop("include", None) or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: include must be a list of names, got {one_line(repr(names), 60)}.")
+    for name in names:
         # Beside the file, or one of the package's.
         included = next((p for p in (path.parent / f"{name}.yaml", PARTS / f"{name}.yaml") if p.is_file()), None)
-        if included is None or included == path:
+        if included is None:
             raise ValueError(f"{path} includes {name!r}, which is not there. {nearest(name, _part_names())}")
-        merged = _merged(merged, _with_includes(included))
+        if included.resolve() in (around := (*within, path.resolve())):
+            chain = " → ".join(each.name for each in (*around, included))
+            raise ValueError(f"{path} includes itself ({chain}). Leave one of the includes out.")
+        merged = _merged(merged, _with_includes(included, around))
     return _merged(merged, own)
 
 

@@ -97,6 +97,8 @@ class Benchmark:
                 f"retrain_model is a model trained without one forget set, and each of the {len(seeds)} seeds has its "
                 "own. Give one seed, or paper_protocol, or let the models be trained."
             )
+        if self.recipe.training is not None:
+            self._training(0)  # before the data is loaded: its options may be wrong
         trainings: Sequence[int | None] = self.training_seeds or [None]
         return [self._run_seed(seed, contenders, training) for training in trainings for seed in seeds]
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hf_lotus.benchmark.comparison import Contender
 from hf_lotus.benchmark.contenders import ALL, choose
 from hf_lotus.benchmark.seeds import Measuring, compare_methods
 from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.models.loading import ModelArguments
+from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments
 from hf_lotus.reporting.differences import whole_table
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.output_folder import OverwriteArguments, claimed, holds_model, sources_of
 from hf_lotus.utils.files import write_whole
 
 
@@ -91,9 +95,29 @@ class CompareArguments:
 
 def run(argv: list[str]) -> int:
     """Parse, unlearn by every method, measure, print the tables; return the exit status."""
-    kinds = [ModelArguments, DataArguments, RecordArguments, UnlearningArguments, CompareArguments]
-    model, data, recorded, arguments, compared, recipe = parse(argv, kinds, "compare", section="methods")
+    kinds = [ModelArguments, DataArguments, RecordArguments, OverwriteArguments, UnlearningArguments, CompareArguments]
+    model, data, recorded, output, arguments, compared, recipe = parse(argv, kinds, "compare", section="methods")
     contenders = choose(compared.methods, recipe, bool(model.retrained))
+    if arguments.process_index != 0:
+        return _compare(model, data, recorded, arguments, compared, contenders)
+    with claimed(
+        arguments.output_dir,
+        sources=sources_of(model, data),
+        salt=recorded.salt_file or salt_path(arguments.output_dir),
+        goes_on=not holds_model(arguments.output_dir),
+        overwrite=output.overwrite_output_dir,
+    ):
+        return _compare(model, data, recorded, arguments, compared, contenders)
+
+
+def _compare(
+    model: ModelArguments,
+    data: DataArguments,
+    recorded: RecordArguments,
+    arguments: UnlearningArguments,
+    compared: CompareArguments,
+    contenders: Mapping[str, Contender],
+) -> int:
     results = compare_methods(
         model,
         data,

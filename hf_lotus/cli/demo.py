@@ -27,7 +27,9 @@ from hf_lotus.models.small import SMALL_SIZE, small_resnet, small_vit
 from hf_lotus.publishing.digests import Salt
 from hf_lotus.publishing.record import ForgetSetRecord, salt_path
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.output_folder import claimed
 from hf_lotus.trainer.trainer import UnlearningTrainer
+from hf_lotus.utils.seeds import require_seed
 
 
 @dataclass
@@ -145,9 +147,15 @@ def run(argv: list[str]) -> int:
     """Run the demonstration for both models and print one table; return the exit status."""
     (arguments,) = parse(argv, [DemoArguments], "demo")
     folder = Path(arguments.output_dir)
-    digits = load_digits(arguments.seed)
+    require_seed(arguments.seed, "seed")
+    with claimed(folder, sources={}, goes_on=True):
+        return _show(folder, arguments.seed)
+
+
+def _show(folder: Path, seed: int) -> int:
+    digits = load_digits(seed)
     results = {
-        name: Demo(name, build, digits, folder / name.lower(), arguments.seed).run()
+        name: Demo(name, build, digits, folder / name.lower(), seed).run()
         for name, build in {"ViT": small_vit, "ResNet": small_resnet}.items()
     }
     print(f"\n{to_markdown(results)}\n\nThe models, results.json, entropy.png and a card of each are in {folder}/.")

@@ -1,4 +1,4 @@
-"""Parsers whose flags are the fields of dataclasses."""
+"""Parsers whose flags are the fields of dataclasses, and which say in one line what they cannot read."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_type_hints
 
+from hf_lotus.cli.one_line_parser import OneLineParser
+
 if TYPE_CHECKING:
-    from transformers import HfArgumentParser
+    from hf_lotus.cli.dataclass_parser import FlagParser
 
 T = TypeVar("T")
 
 
-def flag_parser(kinds: type | Sequence[type], command: str, epilog: str | None = None) -> HfArgumentParser:
+def flag_parser(kinds: type | Sequence[type], command: str, epilog: str | None = None) -> FlagParser:
     """The parser of `hf-lotus COMMAND`, which takes no abbreviations.
 
     Args:
@@ -21,13 +23,13 @@ def flag_parser(kinds: type | Sequence[type], command: str, epilog: str | None =
         command: the command's name, for its help.
         epilog: what the help ends with.
     """
-    from transformers import HfArgumentParser  # here, as `parse_text_flags` is to do without it
+    from hf_lotus.cli.dataclass_parser import FlagParser  # here, as `parse_text_flags` is to do without transformers
 
     # transformers declares the dataclasses as a `NewType` of its own, which no class is.
-    return HfArgumentParser(cast(Any, kinds), prog=f"hf-lotus {command}", allow_abbrev=False, epilog=epilog)
+    return FlagParser(cast(Any, kinds), prog=f"hf-lotus {command}", allow_abbrev=False, epilog=epilog)
 
 
-def text_flag_parser(kind: type, command: str) -> argparse.ArgumentParser:
+def text_flag_parser(kind: type, command: str) -> OneLineParser:
     """The same parser of a dataclass whose fields are all text or lists of text, without transformers.
 
     Args:
@@ -37,7 +39,7 @@ def text_flag_parser(kind: type, command: str) -> argparse.ArgumentParser:
     Raises:
         TypeError: for a field of another kind.
     """
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=f"hf-lotus {command}",
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
 from hf_lotus.cli.shipped_help import shipped_parser
@@ -12,8 +11,10 @@ from hf_lotus.cli.shipped_help import shipped_parser
 COMMANDS = {
     "unlearn": ("unlearn", "unlearn a forget set from an image classifier, measure, and save"),
     "compare": ("compare", "unlearn by many methods and put them into one table, beside original and retrain"),
+    "pool": ("pool", "train reference models once, for audits; several processes share the work"),
     "benchmark": ("benchmark", "run a recipe: train, unlearn by every method, measure, and write a report"),
     "evaluate": ("evaluate", "measure a checkpoint that has already been unlearned, by anything"),
+    "audit": ("audit", "ask by every known test whether a model still knows what it was made to forget"),
     "card": ("card", "write a model's card anew, from its record"),
     "prove": ("prove", "prove of one picture that it is in a model's record, or check such a proof"),
     "sign": ("sign", "sign all that is published of a model with a bare key, and make such a key"),
@@ -43,7 +44,11 @@ def _usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a subcommand and return its exit status: 0, or 2 after an error in what the user gave."""
+    """Run a subcommand and return its exit status.
+
+    That is 0, or what the command says (1 for checks that fail and requests that stay open, 3 for a model that nothing
+    changed); 2 after an error in what the user gave, 70 after a bug, 130 after Ctrl-C.
+    """
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage())
@@ -53,21 +58,24 @@ def main(argv: list[str] | None = None) -> int:
 
         print(__version__)
         return 0
+    from hf_lotus.cli.errors import guarded
+    from hf_lotus.cli.terminal import escaped
+
+    with escaped():
+        return guarded(lambda: _run(argv), argv[0], say=lambda line: print(line, file=sys.stderr))
+
+
+def _run(argv: list[str]) -> int:
     if argv[0] not in COMMANDS:
-        print(f"hf-lotus: unknown command {argv[0]!r}.\n\n{_usage()}", file=sys.stderr)
-        return 2
+        from hf_lotus.utils.text import nearest
+
+        raise ValueError(f"unknown command {argv[0]!r}. {nearest(argv[0], list(COMMANDS))}")
     if (parser := shipped_parser(argv)) is not None:
         parser.parse_args(["--help"])  # which ends as the command's own parser does
     module = importlib.import_module(f"hf_lotus.cli.{COMMANDS[argv[0]][0]}")
     if "transformers" in sys.modules:  # where it is not, there is nothing that talks
         importlib.import_module("hf_lotus.cli.terminal").quieten()
-    try:
-        return module.run(argv[1:])
-    except (ValueError, FloatingPointError, OSError) as error:
-        if os.environ.get("HF_LOTUS_DEBUG"):
-            raise
-        print(f"hf-lotus {argv[0]}: {error}\n(HF_LOTUS_DEBUG=1 shows where it came from.)", file=sys.stderr)
-        return 2
+    return module.run(argv[1:])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
@@ -38,9 +37,11 @@ def run(argv: list[str]) -> int:
     """Do what the first word says; return the exit status."""
     actions = {"add": _add, "list": _list, "run": _run}
     if not argv or argv[0] not in actions:
-        asked = bool(argv) and argv[0] in ("-h", "--help")
-        print(_USAGE, file=sys.stdout if asked else sys.stderr)
-        return 0 if asked else 2
+        if not argv or argv[0] not in ("-h", "--help"):
+            given = f"got {argv[0]!r}" if argv else "got nothing"
+            raise ValueError(f"Say what to do with the requests: {', '.join(actions)}; {given}.")
+        print(_USAGE)
+        return 0
     return actions[argv[0]](argv[1:])
 
 
@@ -62,7 +63,10 @@ def _selector(arguments: AddArguments) -> dict[str, object]:
     arguments.require_one_way()
     if arguments.forget_rows is not None:
         # Read now: the file may be gone, or another, when the request is served.
-        return {"by": "rows", "rows": read_rows(arguments.forget_rows).tolist()}
+        rows = read_rows(arguments.forget_rows).tolist()
+        if not rows:
+            raise ValueError(f"{arguments.forget_rows} has no row number: the forget set would be empty.")
+        return {"by": "rows", "rows": rows}
     if arguments.forget_class is not None:
         return {"by": "class", "classes": arguments.forget_class}
     return {"by": "column", "column": arguments.forget_column, "values": arguments.forget_values}

@@ -13,6 +13,7 @@ from hf_lotus.requests.history import HISTORY, HISTORY_FIGURE
 from hf_lotus.requests.queue import RequestQueue
 from hf_lotus.requests.service import Served, publish_latest, serve
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.utils.text import counted
 
 _UNNAMED = "trainer_output"  # what Trainer sets where no output_dir is given
 
@@ -58,7 +59,7 @@ def _print(queue: RequestQueue, served: Served) -> None:
     print(f"The model: {latest.model}." if latest else "No run has made a model yet.")
     waiting = [request for request in queue.open() if request.id not in served.refused]
     if waiting:
-        print(f"{len(waiting)} requests are open.")
+        print(f"{counted(len(waiting), 'request')} {'is' if len(waiting) == 1 else 'are'} open.")
     else:
         print("No other request is open." if served.refused else "Nothing is open.")
     for name, reason in served.refused.items():

@@ -10,11 +10,13 @@ from hf_lotus.cli.parsing import asked_method, parse
 from hf_lotus.cli.unlearn_auto import AUTO, AUTO_HELP, choose_and_unlearn
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.original import logits_on
-from hf_lotus.models.loading import ModelArguments, load_model, load_processor
+from hf_lotus.methods import UnlearningMethod
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student
 from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.output_folder import OutputArguments, claimed, remove_work, sources_of
 from hf_lotus.trainer.publisher import UNCHANGED
 from hf_lotus.trainer.relearning import relearning_of_rows
 from hf_lotus.trainer.same_choice import require_same_choice
@@ -44,14 +46,38 @@ def run(argv: list[str]) -> int:
         return launch("unlearn", launching, argv)
     if asked_method(argv) == AUTO:
         return choose_and_unlearn(argv)
-    kinds = [ModelArguments, DataArguments, RecordArguments, MeasuringArguments, UnlearningArguments]
+    kinds = [ModelArguments, DataArguments, RecordArguments, MeasuringArguments, OutputArguments, UnlearningArguments]
     parsed = parse(argv, kinds, "unlearn", method="lotus", epilog=f"{AUTO_HELP} {launch_help()}")
-    model_arguments, data_arguments, recorded, measuring, arguments, method = parsed
+    model, data, recorded, measuring, output, arguments, method = parsed
+    if arguments.process_index != 0:
+        return _unlearn(model, data, recorded, measuring, arguments, method)
+    with claimed(
+        arguments.output_dir,
+        sources=sources_of(model, data),
+        salt=recorded.salt_file or salt_path(arguments.output_dir),
+        goes_on=arguments.resume_from_checkpoint is not None,
+        overwrite=output.overwrite_output_dir,
+    ):
+        status = _unlearn(model, data, recorded, measuring, arguments, method)
+        if not output.keep_checkpoints:
+            remove_work(arguments.output_dir)
+    return status
+
+
+def _unlearn(
+    model_arguments: ModelArguments,
+    data_arguments: DataArguments,
+    recorded: RecordArguments,
+    measuring: MeasuringArguments,
+    arguments: UnlearningArguments,
+    method: UnlearningMethod,
+) -> int:
     source = model_arguments.model_name_or_path, model_arguments.model_revision
-    model, processor = load_model(*source), load_processor(*source)
-    retrained = [load_model(name) for name in model_arguments.retrained]
+    task = model_arguments.task
+    model, processor = load_student(model_arguments), load_processor(*source, task)
+    retrained = [load_model(name, task=task) for name in model_arguments.retrained]
     num_labels = model.config.num_labels
-    known = logits_on(model, processor, arguments.device, data_arguments.image_column)
+    known = logits_on(model, processor, arguments.device, **data_arguments.inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(data_arguments, num_labels, logits_of=known)
     require_same_choice(data.split, arguments)
@@ -70,9 +96,8 @@ def run(argv: list[str]) -> int:
         eval_dataset=data.test,
         retrain_models=retrained,
         processing_class=processor,
-        image_column=data_arguments.image_column,
-        label_column=data_arguments.label_column,
         forget_set=record,
+        **data_arguments.inputs,
     )
     resume = arguments.resume_from_checkpoint
     trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)

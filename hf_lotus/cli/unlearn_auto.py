@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from hf_lotus.benchmark.auto import METHODS, Search, search_comparison, take_home, tried_table
+from hf_lotus.benchmark.auto import FOLDER, METHODS, Search, search_comparison, take_home, tried_table
 from hf_lotus.cli.launch import launch_help
 from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.original import logits_on
-from hf_lotus.models.loading import ModelArguments, load_model, load_processor
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student
 from hf_lotus.publishing.hub import push
 from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.output_folder import OverwriteArguments, claimed, sources_of
 from hf_lotus.trainer.same_choice import require_same_choice
 
 AUTO = "auto"
@@ -43,13 +45,32 @@ class AutoArguments:
 
 def choose_and_unlearn(argv: list[str]) -> int:
     """Parse, try, choose, and leave the chosen model as `hf-lotus unlearn` leaves one; return the exit status."""
-    kinds = [ModelArguments, DataArguments, RecordArguments, UnlearningArguments, AutoArguments]
-    source, data_arguments, recorded, arguments, auto = parse(argv, kinds, "unlearn", epilog=launch_help())
+    kinds = [ModelArguments, DataArguments, RecordArguments, OverwriteArguments, UnlearningArguments, AutoArguments]
+    source, data, recorded, output, arguments, auto = parse(argv, kinds, "unlearn", epilog=launch_help())
     if arguments.resume_from_checkpoint is not None:
         raise ValueError("A search goes on by itself where it was broken off: leave resume_from_checkpoint out.")
+    if arguments.process_index != 0:
+        return _choose(source, data, recorded, arguments, auto)
+    with claimed(
+        arguments.output_dir,
+        sources=sources_of(source, data),
+        salt=recorded.salt_file or salt_path(arguments.output_dir),
+        goes_on=(Path(arguments.output_dir) / FOLDER).is_dir(),
+        overwrite=output.overwrite_output_dir,
+    ):
+        return _choose(source, data, recorded, arguments, auto)
+
+
+def _choose(
+    source: ModelArguments,
+    data_arguments: DataArguments,
+    recorded: RecordArguments,
+    arguments: UnlearningArguments,
+    auto: AutoArguments,
+) -> int:
     name = source.model_name_or_path, source.model_revision
-    model, processor = load_model(*name), load_processor(*name)
-    known = logits_on(model, processor, arguments.device, data_arguments.image_column)
+    model, processor = load_student(source), load_processor(*name, source.task)
+    known = logits_on(model, processor, arguments.device, **data_arguments.inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(data_arguments, model.config.num_labels, logits_of=known)
     require_same_choice(data.split, arguments)
@@ -66,11 +87,10 @@ def choose_and_unlearn(argv: list[str]) -> int:
         retain_dataset=data.split.retain,
         unseen_dataset=data.unseen,
         eval_dataset=data.test,
-        retrain_models=[load_model(retrained) for retrained in source.retrained],
+        retrain_models=[load_model(retrained, task=source.task) for retrained in source.retrained],
         processing_class=processor,
         forget_set=record,
-        image_column=data_arguments.image_column,
-        label_column=data_arguments.label_column,
+        **data_arguments.inputs,
     )
     search = Search(comparison, auto.auto_budget, auto.auto_methods)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
@@ -64,9 +64,13 @@ class VerifyArguments:
             "full, and the seed of a random selection."
         },
     )
+    text: list[str] | None = field(
+        default=None,
+        metadata={"nargs": "+", "help": "The same for texts: files, each with one text, to the last character."},
+    )
     expect: str | None = field(
         default=None,
-        metadata={"choices": ["in", "out"], "help": "Fail unless every --image is in the forget set, or out of it."},
+        metadata={"choices": ["in", "out"], "help": "Fail unless each of these is in the forget set, or out of it."},
     )
     key: str | None = field(
         default=None,
@@ -96,8 +100,11 @@ def run(argv: list[str]) -> int:
     parser.add_argument("model", help="The published model: a Hub id or a local folder; or the folder of a queue.")
     _leave_open(parser)
     arguments, data_arguments, given = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
-    if (arguments.image or arguments.expect) and not (arguments.image and arguments.salt_file):
-        raise ValueError("--image needs --salt_file, and --expect needs --image: without the salt no digest is known.")
+    asked = arguments.image or arguments.text
+    if (asked or arguments.expect) and not (asked and arguments.salt_file):
+        raise ValueError(
+            "--image and --text need --salt_file, and --expect needs one of them: without the salt no digest is known."
+        )
     if is_queue(given.model):
         return _say(_queue(Path(given.model)))
     folder = fetch(given.model, arguments.revision)
@@ -168,9 +175,10 @@ def _with_record(
         yield (fits := check_salt(record, salt))
         if not fits.holds:
             return
-    if arguments.image:
-        assert salt is not None
-        yield from _images(record, salt, arguments)
+    for kind in _ASKED:
+        if given := getattr(arguments, kind):
+            assert salt is not None
+            yield from _samples(record, salt, kind, given, arguments.expect)
     if data.dataset_name is None:
         yield Check("the figures, measured again", None, "needs --dataset_name and --salt_file")
         return
@@ -217,17 +225,32 @@ def _fill_in(data: DatasetArguments, record: ForgetSetRecord) -> None:
         data.dataset_revision = record.dataset["revision"]
 
 
-def _images(record: ForgetSetRecord, salt: Salt, arguments: VerifyArguments) -> Iterator[Check]:
-    if record.digests is None or record.digests["content"] != "pixels":
-        yield Check("the pictures", None, "the record has no digests of pictures")
+def _samples(
+    record: ForgetSetRecord, salt: Salt, kind: str, paths: Sequence[str], expect: str | None
+) -> Iterator[Check]:
+    """Whether each of some pictures or texts is in the forget set."""
+    content, name, read = _ASKED[kind]
+    if record.digests is None or record.digests["content"] != content:
+        yield Check(f"the {name}s", None, f"the record has no digests of {name}s")
         return
-    for path in arguments.image or ():
+    for path in paths:
         if not Path(path).is_file():
-            raise FileNotFoundError(f"There is no picture {path}.")
-        picture = Dataset.from_dict({"image": [path]}, features=Features({"image": Image()}))
-        content = sample_contents(picture)[1][0].tobytes()
-        expected = None if arguments.expect is None else arguments.expect == "in"
-        yield check_sample(record, salt, path, content, expected)
+            raise FileNotFoundError(f"There is no {name} {path}.")
+        digest = sample_contents(read(path))[1][0].tobytes()
+        yield check_sample(record, salt, path, digest, None if expect is None else expect == "in")
+
+
+def _picture(path: str) -> Dataset:
+    return Dataset.from_dict({"image": [path]}, features=Features({"image": Image()}))
+
+
+def _text(path: str) -> Dataset:
+    # Newlines are left as they are: a text is known by its characters.
+    return Dataset.from_dict({"text": [Path(path).read_bytes().decode()]})
+
+
+# Flag → what the record must have digests of, what to call it, and how a file of it is read.
+_ASKED = {"image": ("pixels", "picture", _picture), "text": ("text", "text", _text)}
 
 
 def _lookalikes(paths: Iterable[str], forgotten: Dataset, image_column: str | None) -> Iterator[Check]:

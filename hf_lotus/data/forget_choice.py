@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hf_lotus.utils.documents import parse_document, read_text
+from hf_lotus.utils.text import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,13 +49,10 @@ def read_rows(path: str | Path) -> np.ndarray:
     import numpy as np  # here, so that a queue of requests does not wait for it
 
     path = Path(path)
-    text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin their files with a byte-order mark
+    text = read_text(path, "utf-8-sig")  # spreadsheets begin their files with a byte-order mark
     suffix = path.suffix.lower()
     if suffix == ".json":
-        try:
-            entries = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}.") from error
+        entries = parse_document(text, str(path))
         if not isinstance(entries, list):
             raise ValueError(f"{path} must hold a list of row numbers, got {type(entries).__name__}.")
     elif suffix == ".csv":
@@ -67,16 +66,20 @@ def read_rows(path: str | Path) -> np.ndarray:
                 raise ValueError
             rows.append(int(entry))
         except (TypeError, ValueError):
-            raise ValueError(f"{path}: entry {number} is {entry!r}, not a row number.") from None
+            raise ValueError(f"{path}: entry {number} is {one_line(repr(entry), 60)}, not a row number.") from None
     try:
         return np.asarray(rows, dtype=np.int64)
     except OverflowError:
-        raise ValueError(f"{path}: {max(rows, key=abs)} is too large to be a row number.") from None
+        huge = one_line(max(rows, key=abs), 60)
+        raise ValueError(f"{path}: {huge} is too large to be a row number.") from None
 
 
 def _csv_entries(path: Path, text: str) -> list[str | None]:
     """The cells of the column 'row', or of the only column, which may have a heading; None where a line is short."""
-    lines = [line for line in csv.reader(text.splitlines()) if line]
+    try:
+        lines = [line for line in csv.reader(text.splitlines()) if line]
+    except csv.Error as error:
+        raise ValueError(f"{path} is not valid CSV: {error}.") from error
     header = [cell.strip() for cell in lines[0]] if lines else []
     if "row" in header:
         column = header.index("row")

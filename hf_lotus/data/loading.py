@@ -10,14 +10,16 @@ from typing import Any, cast
 import numpy as np
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
-from hf_lotus.data.columns import find_image_column, find_label_column, read_labels
+from hf_lotus.data.columns import InputOptions, SampleColumns, find_label_column, find_samples, read_labels
 from hf_lotus.data.duplicates import content_digests, find_duplicates, shared_rows
 from hf_lotus.data.forget_choice import ForgetArguments
 from hf_lotus.data.mufac import clean_mufac, is_mufac, load_mufac
 from hf_lotus.data.selections import split_by_confusion, split_by_memorisation
-from hf_lotus.data.splits import ForgetRetainSplit, stratified_rows
+from hf_lotus.data.splits import ForgetRetainSplit, check_fraction, stratified_rows
 from hf_lotus.functional.memorisation import PROXIES
-from hf_lotus.utils.text import nearest
+from hf_lotus.utils.names import nearby, require_name
+from hf_lotus.utils.seeds import require_seed
+from hf_lotus.utils.text import nearest, one_line
 
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 
@@ -42,16 +44,38 @@ class DatasetArguments:
         default=0.5, metadata={"help": "Part of the test split to use as unseen data where there is no other."}
     )
     image_column: str | None = field(default=None, metadata={"help": "Image column. Default: the only one."})
+    text_column: list[str] | None = field(
+        default=None,
+        metadata={"nargs": "+", "help": "Text column, or two whose texts belong together. Default: the usual names."},
+    )
+    audio_column: str | None = field(default=None, metadata={"help": "Column of clips. Default: the only one."})
     label_column: str | None = field(default=None, metadata={"help": "Label column. Default: the one that fits."})
+    max_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens after which a text is cut off, or samples of a clip. Default: as many as the model takes."
+        },
+    )
     split_seed: int = field(default=0, metadata={"help": "Seed of random splits."})
     duplicates: str = field(
         default="report",
         metadata={
             "choices": ["report", "move", "drop", "ignore"],
-            "help": "Retained images identical to a forgotten one: report them, move them to the forget set, or drop "
-            "them. Move and drop also take such images out of the unseen and test sets. Ignore does not look.",
+            "help": "Retained samples identical to a forgotten one: report them, move them to the forget set, or drop "
+            "them. Move and drop also take such samples out of the unseen and test sets. Ignore does not look.",
         },
     )
+
+    @property
+    def columns(self) -> SampleColumns:
+        """Which columns hold the samples, as far as that was said."""
+        named = {"image_column": self.image_column, "text_column": self.text_column}
+        return {**named, "audio_column": self.audio_column}
+
+    @property
+    def inputs(self) -> InputOptions:
+        """How rows become model inputs, as far as that was said."""
+        return {**self.columns, "label_column": self.label_column, "max_length": self.max_length}
 
 
 @dataclass
@@ -145,10 +169,13 @@ def load_splits(
         ValueError: if a split, column, class, value or row does not exist, not exactly one selection was made, or it
             needs the logits of a model and none was given.
     """
+    require_seed(arguments.split_seed, "split_seed")
     data = _load(arguments)
     for name in {arguments.train_split, arguments.test_split, arguments.unseen_split} - {"test"}:
         if name is not None and name not in data:
             raise ValueError(f"The data set has no split {name!r}. {nearest(name, list(data))}")
+    if not len(data[arguments.train_split]):
+        raise ValueError(f"The split {arguments.train_split!r} of {arguments.dataset_name} has no rows to forget.")
     data = data if reduce is None else reduce(data)
     train, test = data[arguments.train_split], data.get(arguments.test_split)
     label_column = find_label_column(train, arguments.label_column, num_labels)
@@ -172,13 +199,23 @@ def load_splits(
 
 
 def _load(arguments: DatasetArguments) -> DatasetDict:
-    folder = Path(arguments.dataset_name)
-    if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
-        data = load_from_disk(arguments.dataset_name)
-    elif is_mufac(folder):
-        data = clean_mufac(load_mufac(folder))
-    else:
-        data = load_dataset(arguments.dataset_name, arguments.dataset_config, revision=arguments.dataset_revision)
+    name = arguments.dataset_name
+    require_name(name, "dataset_name", "a data set")
+    folder = Path(name)
+    try:
+        if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+            data = load_from_disk(name)
+        elif is_mufac(folder):
+            data = clean_mufac(load_mufac(folder))
+        else:
+            data = load_dataset(name, arguments.dataset_config, revision=arguments.dataset_revision)
+    except MemoryError:
+        raise
+    except Exception as error:  # a repository's files are anybody's, and whatever is in them may raise anything
+        said = one_line(error, 400).rstrip(".") or type(error).__name__
+        said = said if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {said}"
+        near = "" if folder.is_dir() else f" {nearby(name)}"
+        raise ValueError(f"The data set {name!r} cannot be loaded: {said}.{near.rstrip()}") from error
     return data if isinstance(data, DatasetDict) else DatasetDict({arguments.train_split: data})
 
 
@@ -217,6 +254,7 @@ def _select_by_logits(
         hardest = arguments.forget_hardest is not None
         fraction = arguments.forget_hardest if hardest else arguments.forget_easiest
         assert fraction is not None
+        check_fraction(fraction)  # before the model is asked
         logits, proxy = logits_of(train, label_column), arguments.forget_proxy
         return split_by_memorisation(train, logits, fraction, hardest=hardest, proxy=proxy, label_column=label_column)
     first, second, share = _confusion(arguments.forget_confusion)
@@ -234,20 +272,20 @@ def _confusion(given: list[str]) -> tuple[str, str, float]:
 
 
 def _handle_duplicates(data: LoadedData, arguments: DatasetArguments) -> LoadedData:
-    column = find_image_column(data.split.dataset, arguments.image_column)
-    if arguments.duplicates == "ignore" or column is None:
+    columns = arguments.columns
+    if arguments.duplicates == "ignore" or find_samples(data.split.dataset, **columns) is None:
         return data
-    found = str(find_duplicates(data.sets, image_column=column))
+    found = str(find_duplicates(data.sets, **columns))
     if arguments.duplicates == "report":
         return replace(data, duplicates=found)
-    split = data.split.without_duplicates(arguments.duplicates, image_column=column)
-    forgotten = content_digests(split.forget, column)
-    unseen, test = (_without(part, forgotten, column) for part in (data.unseen, data.test))
+    split = data.split.without_duplicates(arguments.duplicates, **columns)
+    forgotten = content_digests(split.forget, **columns)
+    unseen, test = (_without(part, forgotten, columns) for part in (data.unseen, data.test))
     return LoadedData(split, unseen, test, f"{found} Handled by: {arguments.duplicates}.")
 
 
-def _without(dataset: Dataset | None, digests: np.ndarray, column: str) -> Dataset | None:
+def _without(dataset: Dataset | None, digests: np.ndarray, columns: SampleColumns) -> Dataset | None:
     if dataset is None:
         return None
-    twins = set(shared_rows(content_digests(dataset, column), digests).tolist())
+    twins = set(shared_rows(content_digests(dataset, **columns), digests).tolist())
     return dataset.select([row for row in range(len(dataset)) if row not in twins]) if twins else dataset

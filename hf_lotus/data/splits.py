@@ -179,10 +179,10 @@ class ForgetRetainSplit:
         return sha.hexdigest()
 
     def without_duplicates(self, how: str, **find: Unpack[DigestOptions]) -> ForgetRetainSplit:
-        """A split in which no retained image is identical to a forgotten one.
+        """A split in which no retained sample is identical to a forgotten one.
 
         Args:
-            how: "move" forgets the identical retained rows too (the request covers the image); "drop" leaves them out
+            how: "move" forgets the identical retained rows too (the request covers the sample); "drop" leaves them out
                 of both sides.
             **find: passed to `content_digests`.
 
@@ -190,7 +190,7 @@ class ForgetRetainSplit:
             ValueError: for another `how`, or when nothing would be left to retain.
         """
         if how not in ("move", "drop"):
-            raise ValueError(f"Identical images can be handled by 'move' or 'drop', got {how!r}.")
+            raise ValueError(f"Identical samples can be handled by 'move' or 'drop', got {how!r}.")
         same = shared_rows(content_digests(self.retain, **find), content_digests(self.forget, **find))
         twins = self.retain_rows[same]
         forget = np.union1d(self.forget_rows, twins) if how == "move" else self.forget_rows

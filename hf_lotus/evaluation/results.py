@@ -145,12 +145,15 @@ class UnlearningResult:
         controls: the references for the forget set's figures.
         notes: what a reader must know: what was left out, which premise does not hold.
         provenance: versions, hardware, seed, split digest, command, and whatever the run adds; JSON values only.
+        audit: what an audit of the unlearned model found, tier → verdict and figures (`findings.AuditReport.figures`);
+            None where there was none.
     """
 
     models: tuple[ModelResult, ...]
     controls: Controls
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    audit: Mapping[str, Any] | None = None
 
     def __getitem__(self, name: str) -> ModelResult:
         for model in self.models:
@@ -165,6 +168,7 @@ class UnlearningResult:
             "controls": asdict(self.controls),
             "notes": list(self.notes),
             "provenance": copy.deepcopy(self.provenance),
+            **({} if self.audit is None else {"audit": copy.deepcopy(self.audit)}),
         }
 
     def to_json(self, path: str | Path) -> None:
@@ -191,14 +195,18 @@ class UnlearningResult:
                 "Read it with the version of hf-lotus that wrote it."
             )
         try:
-            return cls(
+            result = cls(
                 models=tuple(ModelResult(**model) for model in document.pop("models")),
                 controls=Controls(**document.pop("controls")),
                 notes=tuple(document.pop("notes")),
                 **document,
             )
-        except (KeyError, TypeError) as error:
+            if not isinstance(result.provenance, Mapping) or not all(isinstance(note, str) for note in result.notes):
+                raise TypeError("its provenance is no mapping, or a note no text")
+            result.to_markdown()  # what cannot be written as a table is of other kinds than a result's
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} is not a result that this version can read: {error}.") from error
+        return result
 
     def to_markdown(self) -> str:
         """The table, one row a model, the reference row last; then the notes."""

@@ -16,6 +16,9 @@ from hf_lotus.evaluation.results import Controls, ModelResult, retrained_row
 from hf_lotus.functional.divergences import Null, RunningClassMeans, jensen_shannon, rf_jsd_null
 from hf_lotus.functional.weighting import same_shares
 
+# So much less of the retain set than the original gets right, and a retrained model is none to compare with.
+_FAR_WORSE = 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class Yardstick:
@@ -155,6 +158,13 @@ class Yardstick:
             notes.append(
                 "The references on unseen data (accuracy, member rate, retrain-free gap) weight each class as the "
                 "forget set has it. Results without this note took the unseen set as it is."
+            )
+        worst = min((gold["retain"].accuracy for gold in self.all_retrained), default=math.inf)
+        if worst < self.original["retain"].accuracy - _FAR_WORSE:
+            notes.append(
+                f"A retrained model classifies {worst:.2f} of the retain set correctly, and the original "
+                f"{self.original['retain'].accuracy:.2f}: it is not trained enough to compare with. Gaps from it say "
+                "nothing of forgetting."
             )
         if (count := len(self.all_retrained)) > 1:
             notes.append(

@@ -231,6 +231,11 @@ def rf_jsd(
     return RFJSD(float(divergences.mean()), per_class, missing)
 
 
+# Resamples of predictions that are all the same differ by rounding alone, some 1e-17 nats; those of models that were
+# seen, by 1e-6 and more.
+_NO_SPREAD = 1e-12
+
+
 @dataclass(frozen=True)
 class Null:
     """Mean and standard deviation of a statistic over resamples in which nothing was ever learned."""
@@ -239,8 +244,8 @@ class Null:
     std: float
 
     def z_score(self, value: float) -> float | None:
-        """How many deviations `value` lies above the null's mean; None where the null has no spread."""
-        return (value - self.mean) / self.std if self.std > 0 else None
+        """How many deviations `value` lies above the null's mean; None where the null has no spread but rounding."""
+        return (value - self.mean) / self.std if self.std > _NO_SPREAD else None
 
 
 def rf_jsd_null(

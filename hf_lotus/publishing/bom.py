@@ -18,6 +18,7 @@ from hf_lotus.publishing.attestation import BOM
 from hf_lotus.publishing.manifest import changed_files
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord
 from hf_lotus.utils.files import write_whole
+from hf_lotus.utils.text import counted
 from hf_lotus.version import __version__
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _bom(record: ForgetSetRecord, name: str) -> Bom:
         bom_ref="model",
         name=name,
         version=record.digest,
-        description=f"Made to forget {record.rows} training samples by machine unlearning.",
+        description=f"Made to forget {counted(record.rows, 'training sample')} by machine unlearning.",
         properties=_forgotten(record),
         pedigree=Pedigree(ancestors=[_source(ComponentType.MACHINE_LEARNING_MODEL, "ancestor", record.base_model)]),
         components=[_file(file, digest) for file, digest in sorted(record.weights.items())],

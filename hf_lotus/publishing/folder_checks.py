@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard
 
 from hf_lotus.evaluation.metrics import METRICS
 from hf_lotus.evaluation.results import UnlearningResult
+from hf_lotus.publishing.audited import audit_problems
 from hf_lotus.publishing.bom import BOM, make_bom, model_name
 from hf_lotus.publishing.check import Check
 from hf_lotus.publishing.digests import merkle_root
@@ -94,7 +95,16 @@ def _results(folder: Path, record: ForgetSetRecord) -> Check:
     except (OSError, ValueError) as error:
         return Check(name, False, str(error))
     same = (found.models, found.controls, found.notes) == (recorded.models, recorded.controls, recorded.notes)
+    same = same and found.audit == recorded.audit
     return Check(name, same, "" if same else "they differ")
+
+
+def _audit(folder: Path, record: ForgetSetRecord) -> Check:
+    name = "the audit is the one that the record tells of"
+    problems = audit_problems(folder, record.audit)
+    return Check(
+        name, None if problems is None else not problems, "; ".join(problems or ["there is none"] * (problems is None))
+    )
 
 
 def _materials(folder: Path, record: ForgetSetRecord) -> Check:
@@ -178,6 +188,7 @@ FOLDER_CHECKS: tuple[Callable[[Path, ForgetSetRecord], Check], ...] = (
     _results,
     _card,
     _materials,
+    _audit,
 )
 
 

@@ -174,7 +174,10 @@ def fetch(name: str | Path, revision: str | None = None) -> Path:
         return Path(name)
     if hub_id(str(name)) is None:
         raise ValueError(f"{name} is neither a folder nor the id of a model on the Hub (namespace/name).")
-    return Path(snapshot_download(str(name), revision=revision, allow_patterns=[*PUBLISHED, *WEIGHTS]))
+    try:
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=[*PUBLISHED, *WEIGHTS]))
+    except (HTTP_ERROR, OSError, ValueError) as error:
+        raise OSError(f"The model {name} cannot be had: {explain(error)}.") from error
 
 
 def names_at(name: str, folder: Path) -> list[str] | None:

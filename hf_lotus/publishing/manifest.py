@@ -14,7 +14,7 @@ from hf_lotus.publishing.digests import file_digest
 LISTED = (
     "*.safetensors",
     "*.safetensors.index.json",
-    "config.json",
+    *("config.json", "adapter_config.json"),
     "generation_config.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -22,6 +22,8 @@ LISTED = (
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
     "results.json",
     "entropy.png",
+    "audit.json",
+    "audit.html",
 )
 # Published, and bound in another way, as each of them names the record's digest or is made after the record.
 BOUND = {

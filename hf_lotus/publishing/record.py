@@ -31,7 +31,7 @@ import numpy as np
 from datasets import ClassLabel
 from torch.utils.data import Dataset
 
-from hf_lotus.data.columns import find_label_column, read_labels
+from hf_lotus.data.columns import SampleColumns, find_label_column, read_labels
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.results import Controls, ModelResult, UnlearningResult
 from hf_lotus.publishing.digests import Salt, SampleDigests, digest_samples, merkle_root
@@ -45,7 +45,7 @@ FORMAT, FORMAT_VERSION = "hf-lotus forget set", 2
 _SCHEMAS = {1: "hf_lotus.publishing/forget_set_v1", FORMAT_VERSION: "hf_lotus.publishing/forget_set"}
 FINISHED, IN_PROGRESS = "finished", "in progress"
 # Entries that records of earlier versions do not have.
-_LATER = ("base_weights", "unchanged")
+_LATER = ("base_weights", "unchanged", "audit")
 # With a fraction and a seed anyone who has the data set draws the same samples: the owner's record alone has the seed.
 _PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "duplicates", "proxy")
 _OWNERS_SELECTOR = (*_PUBLIC_SELECTOR, "seed")
@@ -96,6 +96,7 @@ class ForgetSetRecord:
         requests: ids of the deletion requests that were served, all since the first. They are published.
         previous: `digest` of the record before this one, where the model had been made to forget before.
         created: when it was written: UTC, ISO 8601.
+        audit: what an audit found, and the digest of its document (`publishing.audited`); None where there was none.
         format_version: of the record; 1 for one that was read and binds less.
     """
 
@@ -123,6 +124,7 @@ class ForgetSetRecord:
     requests: Sequence[str] = ()
     previous: str | None = None
     created: str = ""
+    audit: Mapping[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 
     @classmethod
@@ -133,6 +135,8 @@ class ForgetSetRecord:
         salt: Salt | None,
         *,
         image_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
+        audio_column: str | None = None,
         class_names: Mapping[int, str] | None = None,
         selector: Mapping[str, Any] | None = None,
         class_histogram: bool = True,
@@ -145,6 +149,8 @@ class ForgetSetRecord:
             labels: their classes, shape (samples,).
             salt: the owner's; None records no digests.
             image_column: name of the image column, where it cannot be told from the features.
+            text_column: name of the text column or columns, likewise.
+            audio_column: name of the column of clips, likewise.
             class_names: class number → name.
             selector: by what they were chosen; only what tells of no one is recorded.
             class_histogram: whether to record how many samples each class had.
@@ -154,6 +160,9 @@ class ForgetSetRecord:
             ValueError: if the samples have no content that a digest could tell.
         """
         names = {int(number): str(name) for number, name in (class_names or {}).items()}
+        columns: SampleColumns = {
+            "image_column": image_column, "text_column": text_column, "audio_column": audio_column
+        }  # fmt: skip
         counts = sorted(Counter(np.asarray(labels).tolist()).items())
         histogram: list[ClassCount] = [
             {"label": number, "name": names.get(number), "rows": count} for number, count in counts
@@ -161,7 +170,7 @@ class ForgetSetRecord:
         return cls(
             rows=len(labels),
             selector={"by": "not recorded", **_chosen(selector or {}, _OWNERS_SELECTOR)},
-            digests=None if salt is None else digest_samples(samples, labels, salt, image_column),
+            digests=None if salt is None else digest_samples(samples, labels, salt, **columns),
             class_histogram=histogram if class_histogram else None,
             **what,
         )
@@ -175,6 +184,8 @@ class ForgetSetRecord:
         name: str | None = None,
         revision: str | None = None,
         image_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
+        audio_column: str | None = None,
         label_column: str | None = None,
         num_labels: int | None = None,
         open_rows: bool = False,
@@ -188,6 +199,8 @@ class ForgetSetRecord:
             name: the id or folder that the data set was loaded by.
             revision: the revision that was asked for.
             image_column: name of the image column, where it cannot be told from the features.
+            text_column: name of the text column or columns, likewise.
+            audio_column: name of the column of clips, likewise.
             label_column: name of the label column, where it cannot be told from the features.
             num_labels: the model's number of classes; chooses between several label columns.
             open_rows: also record the row numbers, for everyone to read.
@@ -206,6 +219,8 @@ class ForgetSetRecord:
             read_labels(split.forget, column),
             salt,
             image_column=image_column,
+            text_column=text_column,
+            audio_column=audio_column,
             class_names=dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else None,
             selector=split.selector,
             dataset=origin,
@@ -282,7 +297,7 @@ class ForgetSetRecord:
             return None
         found = self.results
         models = tuple(ModelResult(**model) for model in found["models"])
-        return UnlearningResult(models, Controls(**found["controls"]), tuple(found["notes"]))
+        return UnlearningResult(models, Controls(**found["controls"]), tuple(found["notes"]), audit=self.audit)
 
     def measured(self, result: UnlearningResult, name: str) -> ForgetSetRecord:
         """The record with what was measured, and where.

@@ -57,7 +57,7 @@ def find_forget_rows(folder: Path, record: ForgetSetRecord, salt: Salt | None, a
             assert record.row_numbers is not None
             return ForgetRetainSplit(train, np.asarray(record.row_numbers))
         assert record.digests is not None
-        contents = sample_contents(train, arguments.image_column)[1]
+        contents = sample_contents(train, **arguments.columns)[1]
         digests = salted_digests(contents, read_labels(train, label_column), salt)
         rows, missing = find_rows(digests, record.digests["samples"])
         if missing:
@@ -94,7 +94,7 @@ def measure_again(
         record: its record.
         data: the data set, cut as it was for unlearning.
         models: "original", "retrain", "retrain again", … → id or folder and revision, or (None, None).
-        arguments: which columns hold images and labels.
+        arguments: how its rows become model inputs.
         device: where to measure.
         batch_size: samples a forward pass.
         tolerance: how far a figure may lie from the recorded one; for figures above 1, relative.
@@ -110,12 +110,11 @@ def measure_again(
     loaded = {role: on_device(other, device) for role, other in given.items()}
     if "original" in loaded:
         yield from _weights(record, model, loaded["original"])
-    columns = {"image_column": arguments.image_column, "label_column": arguments.label_column}
     labels = _labels(data, model.config, arguments.label_column)
     yield labels
     if not labels.holds:
         return
-    splits, class_wise = ready_splits(data.sets, model.config, load_processor(str(folder)), **columns)
+    splits, class_wise = ready_splits(data.sets, model.config, load_processor(str(folder)), **arguments.inputs)
     sizes = {name: len(sized(split)) for name, split in splits.items() if split is not None}
     expected = dict(record.results["samples"])
     samples = {"forget": record.rows, **expected}

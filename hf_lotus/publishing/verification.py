@@ -105,7 +105,8 @@ def check_sample(record: ForgetSetRecord, salt: Salt, name: str, content: bytes,
     """
     assert record.digests is not None
     listed = Counter(record.digests["samples"])
-    times, found = 0, []
+    times = 0
+    found: list[int] = []
     for label in range(CLASSES):
         if here := listed.get(salt.digest(content, label)):
             times, found = times + here, [*found, label]

@@ -19,8 +19,9 @@ from hf_lotus.evaluation.metrics import ORIGINAL
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.functional.membership import member_rate
 from hf_lotus.requests.queue import RequestQueue, RequestRun
+from hf_lotus.requests.retained import accuracy_on, retained_by_all
 from hf_lotus.utils.files import write_whole
-from hf_lotus.utils.text import markdown_table, number, plain
+from hf_lotus.utils.text import counted, markdown_table, number, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,14 +110,17 @@ def history_table(runs: Sequence[RequestRun]) -> str:
             rows.append([plain(name), samples, str(run.number), *(number(v, 3) for v in [*figures, reference])])
         table = markdown_table(["Request", "Samples", "Run", *steps, "*unseen data*"], rows)
         parts.append(f"{heading} of each request's samples, by each model:\n\n{table}")
-    rows = [[name, *(number(v, 3) for v in figures)] for name, figures in _quality(measured).items()]
+    rows = [[name, *(number(v, 3) for v in figures)] for name, figures in _quality(runs).items()]
     table = markdown_table(["Accuracy on", *steps], rows)
-    parts.append(f"What was to be kept, by each model:\n\n{table}")
+    common = _common(runs)
+    told = "" if common is None else f", retain: the {counted(len(common), 'sample')} that every run retained"
+    parts.append(f"What was to be kept, by each model{told}:\n\n{table}")
     parts.append(
         "A request is forgotten as far as its figures are near those of *unseen data*: what the original reads on "
         "data of the same classes that it was never trained on. Figures that climb back in a later run are forgetting "
         "reversal; retain and test accuracy that falls from run to run is knowledge erosion. A dash: not measured, as "
-        "the request had not been made, or its samples are no longer in the data set."
+        "the request had not been made, its samples are no longer in the data set, or an earlier version did not keep "
+        "what it takes."
     )
     return "\n\n".join(parts)
 
@@ -146,7 +150,7 @@ def history_figure(runs: Sequence[RequestRun], path: str | Path) -> None:
     references = [(_latest(measured, name) or {}).get("reference", {}).get("accuracy") for name in names]
     if references := [value for value in references if value is not None]:
         left.axhline(np.mean(references), color="#000000", linestyle=":", label="unseen data of their classes")
-    for (name, figures), color, marker in zip(_quality(measured).items(), _COLORS[1:], _MARKERS, strict=False):
+    for (name, figures), color, marker in zip(_quality(runs).items(), _COLORS[1:], _MARKERS, strict=False):
         _draw(right, np.array(figures, dtype=float), color=color, marker=marker, label=name)
     left.set_title("forgetting: near unseen data, and staying there")
     right.set_title("keeping: as high as the original's")
@@ -185,8 +189,23 @@ def _line(measured: Mapping[int, Mapping[str, Any]], name: str, what: str) -> li
     return [original, *(m["requests"].get(name, {}).get("model", {}).get(what) for m in measured.values())]
 
 
-def _quality(measured: Mapping[int, Mapping[str, Any]]) -> dict[str, list[float | None]]:
-    """Accuracy on each split: the latest measurement of the original, then each model's own."""
-    models = [m["models"] for m in measured.values()]
+def _common(runs: Sequence[RequestRun]) -> np.ndarray | None:
+    """The samples that every measured run retained; None where an earlier version did not keep which those were."""
+    kept = [run.retained for run in runs if run.is_done and run.measured is not None]
+    known = [each for each in kept if each is not None]
+    return retained_by_all(known) if known and len(known) == len(kept) else None
+
+
+def _quality(runs: Sequence[RequestRun]) -> dict[str, list[float | None]]:
+    """Accuracy on each split: the original's, then each model's own; the retain set is the same for all of them."""
+    models = [m["models"] for m in _measured(runs).values()]
     splits = [split for split in _SPLITS if split in models[-1][ORIGINAL]]
-    return {split: [models[-1][ORIGINAL][split], *(m["model"].get(split) for m in models)] for split in splits}
+    found = {split: [models[-1][ORIGINAL][split], *(m["model"].get(split) for m in models)] for split in splits}
+    common, steps = _common(runs), len(models) + 1
+    if common is None:  # each run's own retain set is another, on which figures cannot be compared
+        return {**found, "retain": [None] * steps} if "retain" in found else found
+    kept = [run.retained for run in runs if run.is_done and run.measured is not None]
+    last = next(each for each in reversed(kept) if each is not None)
+    figures = [accuracy_on(common, each, "model") for each in kept if each is not None] if len(common) else []
+    found["retain"] = [accuracy_on(common, last, ORIGINAL), *figures] if len(common) else [None] * steps
+    return found

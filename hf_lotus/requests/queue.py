@@ -4,6 +4,7 @@
     runs/0001/plan.json      the requests that a run serves, and the salted digests of the samples they are of
     runs/0001/model.part/    the run's work
     runs/0001/model/         the model that it ends with, with its record and card
+    runs/0001/retained.npz   which retained samples it classifies correctly
     runs/0001/measured.json  what every request's samples look like to it
     runs/0001/done.json      the run has served its requests
     runs/0001/pushed.json    where its model was published
@@ -21,29 +22,30 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
-from hf_lotus.utils.documents import first_problem, read_document
-from hf_lotus.utils.files import sync, write_private
+from hf_lotus.utils.documents import first_problem, parse_document, read_document, read_text
+from hf_lotus.utils.files import only_one, sync, write_private
+from hf_lotus.utils.text import counted
 
 # To add and to list requests is done in a moment: what takes seconds to import is imported where it is used.
 if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
 
+    from hf_lotus.publishing.digests import Salt
+    from hf_lotus.requests.retained import Retained
+
 FORMAT, FORMAT_VERSION = "hf-lotus deletion request", 1
 _SCHEMA = "hf_lotus.requests/deletion_request"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# What a run leaves in its folder that is no part of the model: checkpoints know what is to be forgotten.
-_WORK = ("checkpoint-*", "best_round", "teacher_logits")
+_RETAINED = "retained.npz"
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class DeletionRequest:
         if chosen["by"] == "column":
             return f"{len(chosen['values'])} of column {chosen['column']}"
         if chosen["by"] == "rows":
-            return f"{len(chosen['rows'])} rows"
+            return counted(len(chosen["rows"]), "row")
         return f"classes {', '.join(chosen['classes'])}"
 
     def to_text(self) -> str:
@@ -121,19 +123,19 @@ class DeletionRequest:
         Raises:
             ValueError: if it is not a request, or one of another format version.
         """
-        try:
-            document = json.loads(text)
-            if document.pop("format") != FORMAT:
-                raise KeyError
-            version = document.pop("format_version")
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"{where} is not a deletion request of hf-lotus.") from error
+        document = parse_document(text, where)
+        if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+            raise ValueError(f"{where} is not a deletion request of hf-lotus.")
+        version = document.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise ValueError(f"{where} is of format version {version!r}; this version reads {FORMAT_VERSION}.")
+        for name in ("id", "date"):
+            if not isinstance(document.get(name, ""), str):
+                raise ValueError(f"{where}: {name} must be text, got {document[name]!r}.")
         try:
             return cls(**document)
-        except TypeError as error:
-            raise ValueError(f"{where} is not a deletion request that this version understands: {error}.") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where} is not a deletion request that this version understands: {error}") from error
 
     def _is_ordinary(self) -> bool:
         """Whether it is plainly as the schema says; for what is not, the schema is asked, which is slow to load."""
@@ -170,8 +172,12 @@ class RequestRun:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """`requests`: id → `date` and `samples` (salted digests); `original`: the digest of the original's weights."""
-        return self._read("plan.json")
+        """What the run is to do.
+
+        `requests`: id → `date` and `samples` (salted digests); `original`: the digest of the original's weights;
+        `salt_commitment`: of the digests' salt, where it is told.
+        """
+        return self._read("plan.json", "run_plan")
 
     @property
     def is_done(self) -> bool:
@@ -192,18 +198,27 @@ class RequestRun:
     @property
     def measured(self) -> dict[str, Any] | None:
         """What was measured of every request; None where nothing was."""
-        return self._read("measured.json") if (self.folder / "measured.json").is_file() else None
+        return self._read("measured.json", "run_measured") if (self.folder / "measured.json").is_file() else None
+
+    @property
+    def retained(self) -> Retained | None:
+        """Who was right on which retained sample; None where an earlier version made the run, or it made no model."""
+        from hf_lotus.requests.retained import Retained
+
+        path = self.folder / _RETAINED
+        return Retained.read(path) if path.is_file() else None
 
     @property
     def pushed(self) -> dict[str, str] | None:
         """`repo_id` and `commit` of where its model was published; None if it was not."""
-        return self._read("pushed.json") if (self.folder / "pushed.json").is_file() else None
+        return self._read("pushed.json", "run_pushed") if (self.folder / "pushed.json").is_file() else None
 
-    def keep(self, measured: Mapping[str, object]) -> None:
+    def keep(self, measured: Mapping[str, object], retained: Retained) -> None:
         """Take what was measured, and the model as it is in `work`: the run needs nothing but `finish` any more."""
-        for pattern in _WORK:
-            for folder in self.work.glob(pattern):
-                shutil.rmtree(folder)
+        from hf_lotus.trainer.output_folder import remove_work
+
+        remove_work(self.work)
+        write_private(self.folder / _RETAINED, retained.to_bytes())
         for path in (*self.work.iterdir(), self.work):
             sync(path)
         self._write("measured.json", measured)
@@ -225,8 +240,12 @@ class RequestRun:
         """Its model was published."""
         self._write("pushed.json", {"repo_id": repo_id, "commit": commit})
 
-    def _read(self, name: str) -> dict[str, Any]:
-        return read_document(self.folder / name, "Restore it, or ask its author.")
+    def _read(self, name: str, schema: str) -> dict[str, Any]:
+        path, advice = self.folder / name, "Restore it from a backup."
+        document = read_document(path, advice)
+        if problem := first_problem(document, f"hf_lotus.requests/{schema}", "it"):
+            raise ValueError(f"{path} is not what a run writes: {problem}. {advice}")
+        return document
 
     def _write(self, name: str, document: Mapping[str, object]) -> None:
         write_private(self.folder / name, json.dumps(document, indent=1) + "\n")
@@ -264,6 +283,8 @@ class RequestQueue:
             ValueError: if there is another request with its id.
         """
         path = self._path(request.id)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder} is a file, and a queue is a folder. Give another --queue.")
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             write_private(path, request.to_text(), new=True)
@@ -280,7 +301,7 @@ class RequestQueue:
         """
         found = []
         for path in sorted((self.folder / "requests").glob("*.json")):
-            request = DeletionRequest.from_text(path.read_text(encoding="utf-8"), str(path))
+            request = DeletionRequest.from_text(read_text(path), str(path))
             if self._path(request.id) != path:
                 raise ValueError(f"{path} holds request {request.id}: a request's file has its name.")
             found.append(request)
@@ -312,30 +333,57 @@ class RequestQueue:
         """The folders of the models that were finished, each made from the one before it."""
         return [run.model for run in self.runs() if run.is_done and run.model is not None]
 
-    def begin(self, requests: Mapping[str, Mapping[str, object]], original: str) -> RequestRun:
+    def salt(self) -> Salt:
+        """The salt of all plans and records; made before the first of them.
+
+        Raises:
+            ValueError: if it is gone, or another than that of the plans: no request that was served before could be
+                told from others any more.
+        """
+        from hf_lotus.publishing.digests import Salt
+
+        runs = self.runs()
+        if runs and not self.salt_path.exists():
+            raise ValueError(
+                f"The salt of the queue, {self.salt_path}, is gone, and {counted(len(runs), 'run')} counted on it. "
+                "Put it back from a backup. Without it nobody can tell which samples were forgotten; if it is lost, "
+                "begin another queue, with every request that was ever made."
+            )
+        salt = Salt.read_or_create(self.salt_path)
+        for run in runs:
+            if run.plan.get("salt_commitment", salt.commitment) != salt.commitment:
+                raise ValueError(
+                    f"The salt in {self.salt_path} is another than that of run {run.number}. Put that one back from a "
+                    "backup: with another, samples that were forgotten are not recognised."
+                )
+        return salt
+
+    def begin(
+        self, requests: Mapping[str, Mapping[str, object]], original: str, salt_commitment: str | None = None
+    ) -> RequestRun:
         """Begin a run.
 
         Args:
             requests: id → `date` and `samples`, the salted digests of what it is of.
             original: digest of the weights of the model before all unlearning.
+            salt_commitment: of the digests' salt.
         """
         number = max((run.number for run in self.runs()), default=0) + 1
         run = RequestRun(self.folder / "runs" / f"{number:04d}")
-        run._write("plan.json", {"requests": requests, "original": original})
+        commitment = {} if salt_commitment is None else {"salt_commitment": salt_commitment}
+        run._write("plan.json", {"requests": requests, "original": original, **commitment})
         return run
 
-    def lock(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """A lock for the block: one run at a time. The system lets it go when a process dies.
 
         Raises:
             ValueError: if another process holds it.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(self.folder / ".lock")
-        try:
-            return lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ValueError(f"Another run over {self.folder} is at work. Wait until it has ended.") from error
+        with only_one(self.folder, f"Another run over {self.folder} is at work. Wait until it has ended."):
+            yield
 
     def _path(self, name: str) -> Path:
         return self.folder / "requests" / f"{name}.json"

@@ -19,10 +19,11 @@ from hf_lotus.data.perceptual import find_lookalikes, perceptual_hashes
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
+from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.methods import LoTUS, UnlearningMethod
-from hf_lotus.models.loading import ModelArguments, load_model, load_processor, on_device
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student, on_device
 from hf_lotus.publishing.chain import require_chain
-from hf_lotus.publishing.digests import Salt, salted_digests, sample_contents, weights_digest
+from hf_lotus.publishing.digests import salted_digests, sample_contents, weights_digest
 from hf_lotus.publishing.hub import push
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord
 from hf_lotus.publishing.recording import RecordArguments, record_split
@@ -30,11 +31,13 @@ from hf_lotus.publishing.sources import model_source
 from hf_lotus.requests.history import measure_requests, write_history
 from hf_lotus.requests.inbox import receive
 from hf_lotus.requests.queue import RequestQueue, RequestRun
+from hf_lotus.requests.retained import Retained
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import last_whole_checkpoint
 from hf_lotus.trainer.publisher import UNCHANGED
 from hf_lotus.trainer.trainer import UnlearningTrainer
 from hf_lotus.utils.clock import now
+from hf_lotus.utils.text import counted
 
 
 class _NothingNew(Exception):
@@ -48,11 +51,13 @@ class _Found:
     Attributes:
         rows: request id → rows of its samples, of this run's and of all earlier ones.
         forgotten: rows that earlier runs have forgotten.
+        digests: of all rows of the data set, salted.
         refused: request id → why it cannot be served; it stays open.
     """
 
     rows: dict[str, np.ndarray] = field(default_factory=dict)
     forgotten: np.ndarray | None = None
+    digests: np.ndarray | None = None
     refused: dict[str, str] = field(default_factory=dict)
 
 
@@ -112,6 +117,8 @@ def serve(
         with arguments.main_process_first(desc="reading the queue"):
             to_do = bool(queue.open() or queue.unfinished())
         service = None
+        if to_do and first:
+            queue.salt()  # before the models are loaded: without it nothing can be served
         if to_do:
             tell = say if first else lambda text: None
             service = Service(queue, model, data, arguments, method or LoTUS(), record_classes, tell)
@@ -199,7 +206,7 @@ class Service:
         if self.arguments.process_index == 0:  # before a run is begun
             require_chain(self.queue.models())
         source = self.model.model_name_or_path, self.model.model_revision
-        original, latest = load_model(*source), self.queue.latest()
+        original, latest = load_student(self.model), self.queue.latest()
         self.original_digest = weights_digest(original)
         if latest is not None and latest.plan["original"] != self.original_digest:
             raise ValueError(
@@ -218,7 +225,11 @@ class Service:
         self._measure(trainer, original, data)
         if trainer.is_world_process_zero():
             assert self.request_run is not None and trainer.measured is not None
-            self.request_run.keep(measure_requests(trainer.evaluator, trainer.measured[1], self._positions(data)))
+            predictions = trainer.measured[1]
+            self.request_run.keep(
+                measure_requests(trainer.evaluator, predictions, self._positions(data)),
+                self._retained(data, trainer.evaluator.yardstick.original["retain"], predictions["retain"]),
+            )
         trainer.end()
 
     def _tell_of_lookalikes(self, data: LoadedData) -> None:
@@ -260,9 +271,10 @@ class Service:
 
     def _select(self, train: Dataset, _: DatasetArguments, label_column: str) -> ForgetRetainSplit:
         """Find the samples of all requests by their salted digests; begin the run where none was begun."""
-        salt = Salt.read_or_create(self.queue.salt_path)
-        contents = sample_contents(train, self.data.image_column)[1]
+        salt = self.queue.salt()
+        contents = sample_contents(train, **self.data.columns)[1]
         digests: np.ndarray = np.array(salted_digests(contents, read_labels(train, label_column), salt))
+        self.found.digests = digests
         # Asked again: on several ranks the first may have begun it since.
         self.request_run = self.queue.unfinished() or self._begin(train, label_column, digests)
         number = self.request_run.number
@@ -279,8 +291,9 @@ class Service:
             gone = set(request["samples"]).difference(digests.tolist(), forgotten)
             if gone:
                 raise ValueError(
-                    f"{len(gone)} samples of request {name}, which run {number} is to forget, are no longer in the "
-                    "data set. Give the data set that still has them; they can be deleted once the run has ended."
+                    f"{counted(len(gone), 'sample')} of request {name}, which run {number} is to forget, "
+                    f"{'is' if len(gone) == 1 else 'are'} no longer in the data set. Give the data set that still has "
+                    "them; they can be deleted once the run has ended."
                 )
         asked = [self.found.rows[name] for name in self.request_run.plan["requests"]]
         new = np.setdiff1d(np.unique(np.concatenate(asked)), self.found.forgotten)
@@ -301,7 +314,7 @@ class Service:
                 plan[request.id] = {"date": request.date, "samples": sorted(set(digests[rows].tolist()))}
         if not plan:
             raise _NothingNew("No open request can be served.")
-        return self.queue.begin(plan, self.original_digest)
+        return self.queue.begin(plan, self.original_digest, self.queue.salt().commitment)
 
     def _trainer(
         self,
@@ -323,17 +336,16 @@ class Service:
                 data.split, self.data, recorded, where, num_labels, base_model=base, requests=requests
             )
         trainer = UnlearningTrainer(
-            model=copy.deepcopy(original) if latest is None else load_model(str(latest.model)),
+            model=copy.deepcopy(original) if latest is None else load_model(str(latest.model), task=self.model.task),
             args=arguments,
             method=self.method,
             forget_dataset=data.split.forget,
             retain_dataset=data.split.retain,
             unseen_dataset=data.unseen,
             eval_dataset=data.test,
-            processing_class=load_processor(self.model.model_name_or_path, self.model.model_revision),
-            image_column=self.data.image_column,
-            label_column=self.data.label_column,
+            processing_class=load_processor(self.model.model_name_or_path, self.model.model_revision, self.model.task),
             forget_set=record,
+            **self.data.inputs,
         )
         if previous is not None:
             trainer.follow(previous)
@@ -341,11 +353,11 @@ class Service:
 
     def _measure(self, trainer: UnlearningTrainer, original: PreTrainedModel, data: LoadedData) -> None:
         """Measure against the original on all that was ever forgotten: what the record and the card are of."""
-        retrained = [on_device(load_model(name), trainer.args.device) for name in self.model.retrained]
+        task, device = self.model.task, trainer.args.device
+        retrained = [on_device(load_model(name, task=task), device) for name in self.model.retrained]
         forgotten = data.split.dataset.select(self._all_forgotten(data))
         sets = {"forget": forgotten, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
-        columns = {"image_column": self.data.image_column, "label_column": self.data.label_column}
-        splits, class_wise = ready_splits(sets, original.config, trainer.processing_class, **columns)
+        splits, class_wise = ready_splits(sets, original.config, trainer.processing_class, **self.data.inputs)
         options: dict[str, Any] = {
             "further_retrained": retrained,
             "class_wise": class_wise,
@@ -363,6 +375,11 @@ class Service:
         trainer.create_model_card(model_name=name.split("/")[-1] if name else self.queue.folder.resolve().name)
         if trainer.is_world_process_zero():
             self.say(f"{data.duplicates}\n\n{result.to_markdown()}\n")
+
+    def _retained(self, data: LoadedData, original: Predictions, model: Predictions) -> Retained:
+        assert self.found.digests is not None
+        right = [found.predicted == found.labels for found in (original, model)]
+        return Retained.of(self.found.digests[data.split.retain_rows], *right)
 
     def _all_forgotten(self, data: LoadedData) -> np.ndarray:
         assert self.found.forgotten is not None

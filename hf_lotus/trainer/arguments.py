@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from hf_lotus.evaluation.metrics import METRICS
+from hf_lotus.utils.seeds import LARGEST
 from hf_lotus.utils.text import nearest
 
 # Left open by the user, these are settled by the method for the model at hand; the values are Trainer's own and only
@@ -28,6 +30,17 @@ OPEN_ARGUMENTS = {
 
 # The metric that a round is chosen by, unless another is given.
 RETRAIN_FREE_GAP = "retrain_free_gap"
+# Whole numbers → the least and the most that they can be.
+_MANY = 10**9
+_WHOLE = {
+    **dict.fromkeys(("seed", "data_seed", "evaluation_seed"), (0, LARGEST)),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, _MANY)),
+    **dict.fromkeys(("gradient_accumulation_steps", "save_total_limit"), (1, _MANY)),
+    "dataloader_num_workers": (0, 10_000),
+    "max_steps": (-1, _MANY),
+}
+# Numbers that are no less than nothing.
+_AMOUNTS = ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps")
 # The arguments that choose a round.
 _CHOICE = {"early_stopping_patience", "load_best_model_at_end", "metric_for_best_model"}
 
@@ -133,6 +146,7 @@ class UnlearningArguments(TrainingArguments):
             raise ValueError(f"crop_padding must be 0 or more pixels, got {self.crop_padding}.")
         if self.label_smoothing_factor != 0:
             raise ValueError("label_smoothing_factor is not used by unlearning losses; leave it at 0.")
+        self._check_numbers()
         # At most as many as a schedule can count; `max_steps` overrules the number of rounds.
         assert self.num_train_epochs is not None  # the open ones were settled above
         if not 0 < self.num_train_epochs <= 1_000_000 and self.max_steps <= 0:
@@ -142,6 +156,26 @@ class UnlearningArguments(TrainingArguments):
             )
         self._settle_choice()
         super().__post_init__()
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers that no run can have: some would end it in the midst of its work, and some never.
+
+        Raises:
+            ValueError: with the argument's name, what it can be, and what it was.
+        """
+        for name, (least, most) in _WHOLE.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                bound = "or more" if value < least else f"to {most:,}"
+                raise ValueError(f"{name} must be {least} {bound}, got {value}.")
+        for name in _AMOUNTS:
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, (int, float)) and 0 <= value < math.inf):
+                raise ValueError(f"{name} must be 0 or more, and finite, got {value}.")
+        if unreadable := [part for part in (self.optim_args or "").split(",") if part and "=" not in part]:
+            raise ValueError(f"optim_args takes name=value, several with commas between, got {unreadable[0]!r}.")
+        if self.logging_strategy == "steps" and not self.logging_steps > 0:
+            raise ValueError(f"logging_steps must be above 0, got {self.logging_steps}.")
 
     @property
     def augments(self) -> bool:
@@ -175,6 +209,11 @@ class UnlearningArguments(TrainingArguments):
         self.metric_for_best_model = self.metric_for_best_model or RETRAIN_FREE_GAP
         assert self.chosen_by is not None
         metric = METRICS.get(self.chosen_by)
+        if metric is None and not self.chosen_by.startswith("reference_"):
+            raise ValueError(
+                f"metric_for_best_model is {self.metric_for_best_model!r}, which is not measured. "
+                f"{nearest(self.chosen_by, list(METRICS))}"
+            )
         if metric is None:
             return
         if not metric.is_retrain_free:
@@ -211,6 +250,7 @@ class UnlearningArguments(TrainingArguments):
                 )
             copied._set(name, value)
         copied.open_arguments = self.open_arguments - values.keys()
+        copied._check_numbers()
         if values.keys() & _CHOICE:
             copied._settle_choice()
         return copied

@@ -15,11 +15,14 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import logging
 
 from hf_lotus.data.batches import read_dataset_labels
+from hf_lotus.data.columns import SAMPLE_COLUMNS
 from hf_lotus.data.prepared import num_samples
+from hf_lotus.data.samples import are_ready
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.provenance import provenance
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import describe
+from hf_lotus.models.tasks import task_of
 from hf_lotus.publishing.digests import Salt, weights_digest
 from hf_lotus.publishing.disclosure import publishable, publishable_result, write_owners_record
 from hf_lotus.publishing.evidence import write_evidence
@@ -28,6 +31,7 @@ from hf_lotus.publishing.model_card import write_recorded_card
 from hf_lotus.publishing.record import FINISHED, IN_PROGRESS, RECORD, ForgetSetRecord, owner_path, salt_path
 from hf_lotus.publishing.sources import HTTP_ERROR, dataset_source, inherited_license, source
 from hf_lotus.utils.clock import now
+from hf_lotus.utils.text import counted
 
 if TYPE_CHECKING:
     from hf_lotus.trainer.given import Given
@@ -41,8 +45,6 @@ UNCHANGED = (
 )
 # Training arguments that say how the weights came about; the record and the results have them.
 ARGUMENTS = ("optim", "optim_args", "learning_rate", "lr_scheduler_type", "weight_decay", "num_train_epochs")
-# Ends of model classes' names → the Hub's names of their tasks.
-_TASKS = {"ForImageClassification": "image-classification", "ForSequenceClassification": "text-classification"}
 
 
 class Publisher(TrainerCallback):
@@ -65,8 +67,8 @@ class Publisher(TrainerCallback):
         rows = num_samples(given.forget)
         if record is not None and record.rows != rows:
             raise ValueError(
-                f"forget_set is the record of {record.rows} samples, and the forget set has {rows}. Make it of the "
-                "split that forget_dataset comes from, after identical images were moved or dropped."
+                f"forget_set is the record of {counted(record.rows, 'sample')}, and the forget set has {rows}. Make "
+                "it of the split that forget_dataset comes from, after identical images were moved or dropped."
             )
         self._trainer, self.record = trainer, record
         self.measured: tuple[UnlearningResult, Mapping[str, Predictions]] | None = None
@@ -218,7 +220,6 @@ class Publisher(TrainerCallback):
             self.record = self._forget_set()
         if self.record.base_model["name"] is None:
             self.record = replace(self.record, base_model=self._base_model())
-        kind = type(trainer.run.student).__name__
         record = replace(
             self.record,
             status=status,
@@ -228,7 +229,7 @@ class Publisher(TrainerCallback):
             arguments=self.recorded_arguments(),
             seeds=self._seeds(),
             seconds=trainer.unlearning_seconds,
-            task=next((task for end, task in _TASKS.items() if kind.endswith(end)), None),
+            task=task_of(trainer.run.student),
             created=now(),
         )
         if self.measured is not None and status == FINISHED:
@@ -248,10 +249,10 @@ class Publisher(TrainerCallback):
     def _forget_set(self) -> ForgetSetRecord:
         """What the forget set alone can tell: not by what it was chosen, nor from which revision."""
         ready = self._trainer.given.forget
-        samples, labels = getattr(ready, "images", ready), read_dataset_labels(ready).numpy()
+        samples, labels = ready.source if are_ready(ready) else ready, read_dataset_labels(ready).numpy()
         config = getattr(self._trainer.run.student, "config", None)
         what: dict[str, Any] = {"class_names": getattr(config, "id2label", None), "dataset": dataset_source(samples)}
-        what["image_column"] = self._trainer.given.columns["image_column"]
+        what |= {name: value for name, value in self._trainer.given.options.items() if name in SAMPLE_COLUMNS}
         salt = Salt.read_or_create(salt_path(self._trainer.args.output_dir))
         try:
             return ForgetSetRecord.of(samples, labels, salt, **what)

@@ -1,4 +1,4 @@
-"""JSON documents with a schema: read, checked and written whole."""
+"""JSON documents with a schema, and YAML: read, checked and written whole."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_lotus.utils.files import write_whole
+from hf_lotus.utils.text import one_line
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -28,10 +29,50 @@ def read_document(path: str | Path, advice: str = "") -> Any:
         OSError: if there is no such file.
         ValueError: if it is not JSON, or not text.
     """
+    return parse_document(Path(path).read_bytes(), str(path), advice)
+
+
+def parse_document(text: str | bytes, where: str, advice: str = "") -> Any:
+    """What JSON says; `where` it stands and what to do are for the error.
+
+    Raises:
+        ValueError: if it is not JSON, not text, or nested more deeply than any document of ours.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # also of a file that is not text, and of brackets without end
-        raise ValueError(f"{path} is not valid JSON: {error}.{advice and ' '}{advice}") from error
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # also of a file that is not text
+        raise ValueError(f"{where} is not valid JSON: {error}.{advice and ' '}{advice}") from error
+
+
+def read_yaml(path: str | Path) -> Any:
+    """What a YAML file holds: plain values, no objects.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: if it is not YAML, not text, or nested more deeply than any file of ours.
+    """
+    import yaml
+
+    text = read_text(path)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:  # ValueError: a date that is none
+        raise ValueError(f"{path} is not valid YAML: {one_line(error)}.") from error
+
+
+def read_text(path: str | Path, encoding: str = "utf-8") -> str:
+    """A text file.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: if it is not text.
+    """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder, and a file is needed.")
+    try:
+        return Path(path).read_text(encoding=encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error.reason} at byte {error.start}.") from error
 
 
 def write_document(

@@ -4,12 +4,43 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 
-def write_private(path: str | Path, text: str, *, new: bool = False) -> None:
-    """Write a text file with mode 0600; after a crash at any moment it is there as a whole, or as it was before.
+_LOCK = ".lock"
+
+
+@contextmanager
+def only_one(folder: str | Path, otherwise: str) -> Iterator[None]:
+    """Be the only process in a folder within the block. The system lets the lock go when a process dies.
+
+    Args:
+        folder: which is there.
+        otherwise: what is said where another process is in it.
+
+    Raises:
+        ValueError: if another process is.
+    """
+    lock = FileLock(Path(folder) / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(otherwise) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # on Windows nobody may delete what is open
+            os.unlink(
+                Path(folder) / _LOCK
+            )  # before it is let go: who opened this one finds it gone, and makes another
+        lock.release()
+
+
+def write_private(path: str | Path, text: str | bytes, *, new: bool = False) -> None:
+    """Write a file with mode 0600; after a crash at any moment it is there as a whole, or as it was before.
 
     Args:
         path: of the file; its folder is made if it is not there, for its owner alone.

@@ -10,6 +10,8 @@ import numpy as np
 
 # Independent random streams of one seed.
 SUBSET, ORDER, NOISE, LABELS, WEIGHTS, AGAIN = range(6)
+# The largest seed that generators of all libraries take: NumPy's global one takes 32 bits.
+LARGEST = 2**32 - 1
 
 
 def derived_seed(seed: int, *path: int) -> int:
@@ -32,3 +34,14 @@ def random_state_kept() -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+def require_seed(seed: int | None, name: str) -> None:
+    """Raise a ValueError for a seed that generators do not take; None is one that is settled later.
+
+    Args:
+        seed: what was given.
+        name: of the parameter.
+    """
+    if seed is not None and not 0 <= seed <= LARGEST:
+        raise ValueError(f"{name} must be 0 or more, and at most {LARGEST}, got {seed}.")

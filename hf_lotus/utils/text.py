@@ -11,10 +11,33 @@ from collections.abc import Sequence
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$#]|(?<!\w)[_-]|[_-](?!\w)")
 
 
+def printable(text: object, keep: str = "\n\t") -> str:
+    """Text of anybody's, made safe to print: characters that a terminal would obey are shown as Python writes them.
+
+    So are those that turn the reading direction, and the bytes of a file name that is no text.
+
+    Args:
+        text: the text.
+        keep: control characters that stay.
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def one_line(text: object, most: int = 600) -> str:
+    """Text of anybody's as one line that is safe to print, cut where it is long."""
+    line = printable(" ".join(str(text).split()), keep="")
+    return line if len(line) <= most else f"{line[:most].rstrip()} …"
+
+
 def plain(text: object) -> str:
-    """Text of a user's, made to stay text in Markdown and HTML, on one line."""
-    one_line = " ".join(str(text).split())
-    return _MARKDOWN.sub(r"\\\g<0>", html.escape(one_line, quote=False))
+    """Text of a user's, made to stay text in Markdown, HTML and a terminal, on one line."""
+    line = printable(" ".join(str(text).split()), keep="")
+    return _MARKDOWN.sub(r"\\\g<0>", html.escape(line, quote=False))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: `counted(1, "sample")` is "1 sample", `counted(1200, "sample")` is "1200 samples"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def number(value: float | None, decimals: int) -> str:
@@ -36,7 +59,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def nearest(name: str, names: list[str]) -> str:
     """The allowed names for an error message: the nearest few first, where there are any."""
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     shown = ", ".join(repr(n) for n in (close or names[:20]))
     if close:
         return f"Did you mean {shown}?"

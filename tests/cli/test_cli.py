@@ -61,6 +61,7 @@ def unlearn(folders, tmp_path, monkeypatch):
 
 def test_a_patience_is_all_that_a_choice_by_the_retrain_free_gap_needs(unlearn, folders):
     more = ["--early_stopping_patience", 1, "--num_train_epochs", 4, "--learning_rate", 0.02]
+    more += ["--keep_checkpoints", True]
     status, out = unlearn("--forget_rows", folders / "rows.json", *more)
     assert status == 0
     (best,) = out.glob("checkpoint-*")
@@ -199,14 +200,19 @@ def test_evaluate_refuses_the_name_of_another_row_and_other_classes(folders, tmp
 
 
 def test_resuming_by_flag(unlearn, folders, capsys):
-    options = ["--forget_rows", folders / "rows.json", "--seed", "5"]
+    options = ["--forget_rows", folders / "rows.json", "--seed", "5", "--keep_checkpoints", "True"]
     unlearn(*options)
-    first = UnlearningResult.from_json(unlearn(*options)[1] / "results.json")
+    assert unlearn(*options)[0] == 2
+    assert "out is not empty (README.md, checkpoint-" in capsys.readouterr().err
+    again = unlearn(*options, "--overwrite_output_dir", "True")
+    first = UnlearningResult.from_json(again[1] / "results.json")
     status, out = unlearn(*options, "--resume_from_checkpoint", "True")
     assert status == 0
     again = UnlearningResult.from_json(out / "results.json")
     assert again["lotus"].metrics() | {"seconds": 0} == first["lotus"].metrics() | {"seconds": 0}
+    before = sorted(out.iterdir())
     assert unlearn(*options, "--resume_from_checkpoint", "nowhere/checkpoint-9")[0] == 2
+    assert sorted(out.iterdir()) == before, "nothing of an earlier run is lost"
     assert "no checkpoint folder 'nowhere/checkpoint-9'" in capsys.readouterr().err
 
 

@@ -15,7 +15,8 @@ from transformers import (
 )
 
 from hf_lotus.data import images
-from hf_lotus.data.images import Augmentation, PixelPipeline, ReadyImages, ready
+from hf_lotus.data.images import Augmentation, PixelPipeline, ReadyImages
+from hf_lotus.data.prepared import ready
 
 SQUARE = {"height": 16, "width": 16}
 SPLITTABLE = {
@@ -279,3 +280,16 @@ def test_real_photographs(shared, tmp_path):
     assert batch["labels"].tolist() == data["label"][:]
     expected = own_output(processor, data["img"][:], do_rescale=False, do_normalize=False)
     assert torch.equal(batch["pixel_values"], expected)
+
+
+def test_some_rows_share_the_pixels_of_all(digits, processor):
+    data = ReadyImages(digits.select(range(20)), processor)
+    some = data.select([7, 3, 11])
+    fewer = some.select([2, 0])
+    assert len(some) == 3 and some.labels.tolist() == data.labels[[7, 3, 11]].tolist()
+    batch = fewer.__getitems__([0, 1])
+    assert data.is_ready.nonzero().flatten().tolist() == [7, 11]  # prepared by the one, ready for the other
+    whole = data.__getitems__([11, 7])
+    for name in ("pixel_values", "labels"):
+        assert torch.equal(batch[name], whole[name])
+    assert len(fewer.images) == 2 and fewer.images._fingerprint != data.images._fingerprint

@@ -285,6 +285,7 @@ def test_the_real_number_of_unseen_samples_counts():
 def test_a_z_score_needs_a_spread():
     assert Null(1.0, 0.5).z_score(2.0) == 2.0
     assert Null(1.0, 0.0).z_score(2.0) is None
+    assert Null(1e-17, 2e-18).z_score(1e-16) is None, "rounding is no spread"
 
 
 @pytest.mark.parametrize(

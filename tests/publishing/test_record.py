@@ -112,7 +112,7 @@ class TestFile:
     def test_the_schema_knows_every_field(self):
         names = {field.name for field in fields(ForgetSetRecord)} | {"format", "format_version"}
         assert set(schema()["properties"]) == names
-        assert names - set(schema()["required"]) == {"base_weights", "unchanged"}
+        assert names - set(schema()["required"]) == {"base_weights", "unchanged", "audit"}
 
     def test_what_earlier_versions_did_not_have_is_there_only_where_it_says_something(self, record, tmp_path):
         """Or their cards, which call a record by its digest, would no longer agree with it."""

@@ -10,18 +10,27 @@ from hf_lotus.evaluation.attacks import entropy_attack
 from hf_lotus.functional.membership import member_rate
 from hf_lotus.requests.history import history_figure, history_table, measure_requests
 from hf_lotus.requests.queue import RequestQueue
+from hf_lotus.requests.retained import Retained
 
 
 def side(accuracy, rate):
     return {"accuracy": accuracy, "member_rate": rate}
 
 
-def kept(queue, requests, models):
+def right_on(number, original, model):
+    """Who was right on the first `number` of 1,000 samples: the first `original` of a thousand, and so many others."""
+    digests = [f"{place:016x}" * 4 for place in range(1000)]
+    samples = [digests[place] for place in range(1000 - number, 1000)]
+    places = np.arange(1000 - number, 1000)
+    return Retained.of(samples, places % 1000 >= 1000 - original, places % 1000 >= 1000 - model)
+
+
+def kept(queue, requests, models, retained=None):
     """A run that is done, with what it measured."""
     names = [name for name in requests if name not in queue.planned()]
     run = queue.begin({name: {"date": "2026-01-01", "samples": []} for name in names}, "0" * 64)
     run.work.mkdir()
-    run.keep({"requests": requests, "models": models})
+    run.keep({"requests": requests, "models": models}, retained or right_on(500, 400, 400))
     run.finish("now")
 
 
@@ -35,11 +44,13 @@ def queue(tmp_path):
         queue,
         {"one": {**one, "model": side(0.81, 0.61)}},
         {"original": {"retain": 0.96, "test": 0.82}, "model": {"retain": 0.95, "test": 0.81}},
+        right_on(800, 500, 480),
     )
     kept(
         queue,
         {"one": {**one, "model": side(0.93, 0.66)}, "*two*": {**one, "samples": 4, "model": side(0.75, None)}},
         {"original": {"retain": 0.97, "test": 0.82}, "model": {"retain": 0.85, "test": 0.7}},
+        right_on(600, 500, 300),
     )
     return queue
 
@@ -50,7 +61,25 @@ def test_the_table_has_every_request_in_every_model(queue):
     assert lines[4] == ["one", "10", "1", "0.950", "0.810", "0.930", "0.800"]
     assert lines[5] == [r"\*two\*", "4", "2", "0.950", "–", "0.750", "0.800"]
     assert [r"\*two\*", "4", "2", "0.700", "–", "–", "0.600"] in lines
-    assert ["retain", "0.970", "0.950", "0.850"] in lines and ["test", "0.820", "0.810", "0.700"] in lines
+    # Of the 600 samples that both retained, the original has 500 right, and the models 480 and 300; on the 800 of the
+    # first run its own figures are others.
+    assert ["retain", "0.833", "0.800", "0.500"] in lines and ["test", "0.820", "0.810", "0.700"] in lines
+    assert "retain: the 600 samples that every run retained" in history_table(queue.runs())
+
+
+def test_a_model_that_has_not_changed_keeps_its_retain_accuracy(queue):
+    """Whatever leaves the retain set: each run's own accuracy would fall or rise by that alone."""
+    requests, models = queue.runs()[1].measured["requests"], queue.runs()[1].measured["models"]
+    kept(queue, requests, models, right_on(450, 500, 300))
+    rows = [line for line in history_table(queue.runs()).splitlines() if line.startswith("| retain")]
+    last, before = [float(cell) for cell in rows[0].split("|")[4:6]]
+    assert last == before == pytest.approx(300 / 450, abs=1e-3)
+
+
+def test_a_run_of_an_earlier_version_has_no_retain_accuracy_that_could_be_compared(queue):
+    (queue.runs()[0].folder / "retained.npz").unlink()
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in history_table(queue.runs()).splitlines()]
+    assert ["retain", "–", "–", "–"] in lines
 
 
 def test_what_is_gone_keeps_the_figures_of_its_time(queue):

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from hf_lotus.publishing.digests import Salt
 from hf_lotus.requests.queue import DeletionRequest, RequestQueue
+from hf_lotus.requests.retained import Retained
 from hf_lotus.utils.documents import first_problem
 
 RECEIVED = "2026-01-01T00:00:00+00:00"
@@ -103,7 +105,7 @@ def test_a_file_that_is_no_request_is_named(queue, change, message):
 def test_a_file_that_is_no_json(queue):
     queue.add(request())
     (queue.folder / "requests" / "one.json").write_text('{"format": ')
-    with pytest.raises(ValueError, match="one.json is not a deletion request"):
+    with pytest.raises(ValueError, match="one.json is not valid JSON"):
         queue.requests()
 
 
@@ -136,8 +138,10 @@ def test_the_state_is_told_by_the_files(queue):
         (run.work / name).mkdir(parents=True)
     (run.work / "model.safetensors").write_text("weights")
     assert run.model is None and run.measured is None
-    run.keep({"requests": {}})
-    assert sorted(os.listdir(run.model)) == ["model.safetensors"] and run.measured == {"requests": {}}
+    measured = {"requests": {}, "models": {"original": {}, "model": {}}}
+    run.keep(measured, Retained.of(["ab" * 32], np.array([True]), np.array([False])))
+    assert sorted(os.listdir(run.model)) == ["model.safetensors"] and run.measured == measured
+    assert run.retained.original.tolist() == [True] and run.retained.model.tolist() == [False]
     assert queue.unfinished() == run and queue.latest() is None, "not served before it says so"
     run.finish("now")
     assert queue.unfinished() is None and queue.latest() == run
@@ -158,3 +162,25 @@ def test_rows_of_rows_are_checked(digits):
     with pytest.raises(ValueError, match="out of range"):
         request(by="rows", rows=[3, len(digits)]).rows(digits)
     assert isinstance(request(by="rows", rows=[3]).rows(digits), np.ndarray)
+
+
+class TestTheSalt:
+    def test_one_that_is_lost_stops_the_queue(self, queue):
+        salt = queue.salt()
+        queue.begin({}, "0" * 64, salt.commitment)
+        assert queue.salt() == salt
+        queue.salt_path.rename(queue.folder / "moved")
+        with pytest.raises(ValueError, match="is gone, and 1 run counted on it.*Put it back from a backup"):
+            queue.salt()
+        assert not queue.salt_path.exists(), "another one would brick the queue in silence"
+
+    def test_another_one_is_refused(self, queue):
+        queue.begin({}, "0" * 64, queue.salt().commitment)
+        queue.salt_path.write_text("ab" * 32)
+        with pytest.raises(ValueError, match="is another than that of run 1"):
+            queue.salt()
+
+    def test_of_many_that_make_one_at_once_all_have_the_first(self, tmp_path):
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: Salt.read_or_create(tmp_path / "salt"), range(64)))
+        assert len(set(found)) == 1 and [path.name for path in tmp_path.iterdir()] == ["salt"]
