@@ -23,8 +23,8 @@ very samples tested moves with T, and the boundary of the null moves with σ.
 **What the test cannot see:** its samples vary, its three models do not. Where the original has memorised next to
 nothing, it is as far from the reference as another training is, and with many samples the test will find the side on
 which the unlearned model happens to lie. `tolerance`, the squared discrepancy of two retrained models, lessens that,
-but does not end it; `rank_p_value` among retrained models does. `references_p_value` says whether original and reference
-can be told apart at all: where they cannot, there is nothing to be nearer to.
+but does not end it; `rank_p_value` among retrained models does. `references_p_value` says whether original and
+reference can be told apart at all: where they cannot, there is nothing to be nearer to.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def relative_test_unseen(
             )
     require_same_shape(unlearned=u, original=o)
     mine, partners = class_pairs(np.asarray(forget_labels), np.asarray(unseen_labels), seed)
-    options = {"bandwidth": bandwidth, "tolerance": tolerance, "resamples": resamples, "seed": seed}
+    options: dict[str, Any] = {"bandwidth": bandwidth, "tolerance": tolerance, "resamples": resamples, "seed": seed}
     found = relative_test(u[mine], o[mine], v[partners], **options)
     return RelativeTest(**{**asdict(found), "left_out": len(u) - len(mine)})
 
