@@ -44,6 +44,10 @@ NOT_RUN = {
     "hf-lotus lineage your-name/resnet-photos": "that id is a folder here: test_lineage.py asks a Hub",
     "hf-lotus prove MODEL --image PICTURE --label 3 --salt_file SALT --output proof.json": "test_prove.py runs it",
     "hf-lotus prove MODEL --check proof.json": "test_prove.py runs it",
+    (
+        "hf-lotus pool --recipe cifar10-pool --models 32 --forget_sets ada.json bob.json --output_dir pool"
+    ): "trains 32 models: cli/test_pool.py runs two",
+    "hf-lotus pool --unlearn lotus --forget_set ada --output_dir pool": "likewise",
     "make docs": "test_the_site_is_built, where mkdocs is installed; its target must exist",
     "make benchmark": "measures for minutes, with nothing else on the machine; its target must exist",
 }

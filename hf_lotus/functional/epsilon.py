@@ -198,9 +198,9 @@ def epsilon(
     counts |= {"delta": delta, "confidence": confidence}
     if min(len(u), len(r)) < FEWEST_MODELS:
         reason = f"ε needs {FEWEST_MODELS} models of each side; there are {len(u)} unlearned and {len(r)} retrained."
-        missing: dict[str, Any] = {field.name: None for field in fields(Epsilon) if field.type == "float | None"}
-        nothing = np.empty(0)
-        return Epsilon(**missing, floor_models=0, **counts, values=nothing, bounded=nothing, reason=reason)
+        figures = {each.name for each in fields(Epsilon)} - {*counts, "floor_models", "values", "bounded", "reason"}
+        none: dict[str, Any] = dict.fromkeys(figures)
+        return Epsilon(**none, floor_models=0, **counts, values=np.empty(0), bounded=np.empty(0), reason=reason)
     values = sample_epsilons(u, r, delta=delta)
     bounded = sample_epsilons(u, r, delta=delta, confidence=confidence)
     apart = sample_epsilons(np.ones((len(u), 1)), np.zeros((len(r), 1)), delta=delta, confidence=confidence)

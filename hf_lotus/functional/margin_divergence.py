@@ -25,7 +25,6 @@ from .pools import check_pools, floor_halves
 BINS, CLIP, EPSILON = 20, 100.0, 1e-5
 # With fewer models a side there is no histogram to speak of, and no half of them for the floor.
 FEWEST_MODELS = 4
-STATISTICS = ("percentile_95", "median", "mean")
 
 
 def klom_values(
@@ -154,24 +153,30 @@ def klom(
     counts: dict[str, Any] = {"unlearned_models": len(p), "retrained_models": len(q), "samples": p.shape[1]}
     if min(len(p), len(q)) < FEWEST_MODELS:
         reason = f"KLOM needs {FEWEST_MODELS} models of each side; there are {len(p)} unlearned, {len(q)} retrained."
-        missing: dict[str, Any] = dict.fromkeys(STATISTICS, Estimate.without(p.shape[1], reason))
-        missing |= dict.fromkeys(f"{kind}_{name}" for kind in ("matched", "floor") for name in STATISTICS)
-        return Klom(**missing, floor_models=0, **counts, values=np.empty(0), reason=reason)
+        none = Estimate.without(p.shape[1], reason)
+        beside: dict[str, Any] = {f"{kind}_{name}": None for kind in ("matched", "floor") for name in _NAMES}
+        return Klom(none, none, none, **beside, floor_models=0, **counts, values=np.empty(0), reason=reason)
     rng = np.random.default_rng(seed)
     settings: dict[str, Any] = {"bins": bins, "clip": clip, "epsilon": epsilon}
     values = klom_values(p, q, **settings)
     rows, others, half = floor_halves(len(p), len(q), seed)
     floor, matched = (klom_values(x, q[others[half:]], **settings) for x in (q[others[:half]], p[rows]))
-    drawn = [_figures(values[rng.integers(len(values), size=len(values))]) for _ in range(resamples)]
-    found: dict[str, Any] = {
+    drawn = [list(_figures(values[rng.integers(len(values), size=len(values))]).values()) for _ in range(resamples)]
+    estimates: dict[str, Any] = {
         name: Estimate.of_resamples(value, column, len(values), 0.95)
-        for name, value, column in zip(STATISTICS, _figures(values), np.array(drawn).T, strict=True)
+        for (name, value), column in zip(_figures(values).items(), np.array(drawn).T, strict=True)
     }
-    for kind, of_samples in (("matched", matched), ("floor", floor)):
-        found |= {f"{kind}_{name}": value for name, value in zip(STATISTICS, _figures(of_samples), strict=True)}
-    return Klom(**found, floor_models=half, **counts, values=values)
+    beside = {
+        f"{kind}_{name}": value
+        for kind, of_samples in (("matched", matched), ("floor", floor))
+        for name, value in _figures(of_samples).items()
+    }
+    return Klom(**estimates, **beside, floor_models=half, **counts, values=values)
 
 
-def _figures(values: np.ndarray) -> tuple[float, float, float]:
+_NAMES = ("percentile_95", "median", "mean")
+
+
+def _figures(values: np.ndarray) -> dict[str, float]:
     high, middle = np.percentile(values, [95, 50])
-    return float(high), float(middle), float(values.mean())
+    return dict(zip(_NAMES, (float(high), float(middle), float(values.mean())), strict=True))

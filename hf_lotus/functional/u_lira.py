@@ -107,10 +107,10 @@ class _Side:
 
     def without(self, models: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means and variances when the given models are left out, each of their shape (any, samples)."""
-        return (
-            np.take_along_axis(self.means_without, models, axis=0),
-            np.take_along_axis(self.variances_without, models, axis=0),
+        means, variances = (
+            np.take_along_axis(x, models, axis=0) for x in (self.means_without, self.variances_without)
         )
+        return means, variances
 
 
 def _log_density(values: np.ndarray, means: np.ndarray, variances: np.ndarray) -> np.ndarray:
