@@ -9,7 +9,7 @@ is not (ε, δ)-close to retraining for any ε below
 
 The attacks are all thresholds and all intervals; a sample's ε is that of the best of them. An attack without a single
 error makes it infinite. One with errors of one kind alone is left out, as in the competition: its ratio is infinite
-because the pool is small. So what is not infinite stays below log(N − 1) of N models, 3.4 of 32: **a small pool cannot
+because the pool is small. So what is not infinite stays below log N of N models, 3.5 of 32: **a small pool cannot
 show a large ε, and an infinite one of a small pool is worth what its bound says.**
 
 The bound: thresholds at the retrained models' own values, and Clopper and Pearson's upper ends of both rates in place

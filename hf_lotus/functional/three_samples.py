@@ -22,8 +22,9 @@ very samples tested moves with T, and the boundary of the null moves with σ.
 
 **What the test cannot see:** its samples vary, its three models do not. Where the original has memorised next to
 nothing, it is as far from the reference as another training is, and with many samples the test will find the side on
-which the unlearned model happens to lie. Hence `tolerance`: the squared discrepancy of two retrained models. And hence
-`references_p_value`: where original and reference cannot be told apart, there is nothing to be nearer to.
+which the unlearned model happens to lie. `tolerance`, the squared discrepancy of two retrained models, lessens that,
+but does not end it; `rank_p_value` among retrained models does. `references_p_value` says whether original and
+reference can be told apart at all: where they cannot, there is nothing to be nearer to.
 """
 
 from __future__ import annotations
