@@ -95,7 +95,11 @@ def ready(
     tokenizer = isinstance(processor, PreTrainedTokenizerBase)
     name = found[0] if found is not None else "text" if tokenizer and has_plain_columns(dataset) else None
     inputs = getattr(processor, "model_input_names", None) or ["pixel_values"]
-    if name is None and isinstance(processor, BaseImageProcessor) and not set(inputs) & set(dataset.column_names):
+    if (
+        name in (None, "text")
+        and isinstance(processor, BaseImageProcessor)
+        and not set(inputs) & set(dataset.column_names)
+    ):
         raise ValueError(
             f"The {what} has no image column, and the model is an image classifier; its columns are "
             f"{', '.join(dataset.column_names)}. Give the images that it was trained on."
