@@ -80,7 +80,7 @@ def claimed(
     Args:
         folder: the folder; made if it is not there.
         sources: what the run is made from, such as "model" → the folder or Hub id. None of them is ever written over.
-        salt: the file of the run's salt; taken away again only if it is made within the block, as the owner's record is.
+        salt: the file of the run's salt; like the owner's record taken away again only if made within the block.
         goes_on: the folder may hold an earlier part of the same run.
         overwrite: it may hold anything.
 
