@@ -268,7 +268,8 @@ class Service:
             if gone:
                 raise ValueError(
                     f"{counted(len(gone), 'sample')} of request {name}, which run {number} is to forget, "
-                    f"{'is' if len(gone) == 1 else 'are'} no longer in the data set. Give the data set that still has them; they can be deleted once the run has ended."
+                    f"{'is' if len(gone) == 1 else 'are'} no longer in the data set. Give the data set that still has "
+                    "them; they can be deleted once the run has ended."
                 )
         asked = [self.found.rows[name] for name in self.request_run.plan["requests"]]
         new = np.setdiff1d(np.unique(np.concatenate(asked)), self.found.forgotten)

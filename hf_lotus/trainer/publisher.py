@@ -64,8 +64,8 @@ class Publisher(TrainerCallback):
         rows = num_samples(given.forget)
         if record is not None and record.rows != rows:
             raise ValueError(
-                f"forget_set is the record of {counted(record.rows, 'sample')}, and the forget set has {rows}. Make it of the "
-                "split that forget_dataset comes from, after identical images were moved or dropped."
+                f"forget_set is the record of {counted(record.rows, 'sample')}, and the forget set has {rows}. Make "
+                "it of the split that forget_dataset comes from, after identical images were moved or dropped."
             )
         self._trainer, self.record = trainer, record
         self.measured: tuple[UnlearningResult, Mapping[str, Predictions]] | None = None

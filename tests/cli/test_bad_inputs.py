@@ -1,7 +1,14 @@
 """What people give that cannot be used: refused in one line that names it, with status 2, and nothing left behind."""
 
+import errno
+import io
+import sys
+
 import pytest
 
+from hf_lotus.cli.errors import BUG, INTERRUPTED, report
+from hf_lotus.cli.main import main
+from hf_lotus.cli.terminal import Escaping
 from tests.support.bad_inputs import BAD_INPUTS, BadInput, give
 from tests.support.bad_materials import Materials
 
@@ -106,9 +113,8 @@ def test_ctrl_c_after_one_leaves_what_the_run_goes_on_from(materials, here, monk
 def test_a_bug_says_that_it_is_one(materials, here, monkeypatch, capsys):
     raising(monkeypatch, "training_step", AttributeError("no such thing\nat all"))
     assert unlearning(materials) == BUG
-    assert only_line(capsys) == (
-        "hf-lotus unlearn: AttributeError: no such thing at all (This is a bug of hf-lotus: HF_LOTUS_DEBUG=1 shows where.)"
-    )
+    told = "AttributeError: no such thing at all (This is a bug of hf-lotus: HF_LOTUS_DEBUG=1 shows where.)"
+    assert only_line(capsys) == f"hf-lotus unlearn: {told}"
     monkeypatch.setenv("HF_LOTUS_DEBUG", "1")
     with pytest.raises(AttributeError):
         unlearning(materials)

@@ -145,7 +145,7 @@ def test_two_ranks_by_flag(tmp_path, digits, processor):
     command += (
         " --model_name_or_path model --dataset_name data --forget_fraction 0.1 --output_dir out --disable_tqdm 1"
     )
-    command += " --num_train_epochs 1 --per_device_train_batch_size 32 --seed 3"
+    command += " --num_train_epochs 1 --per_device_train_batch_size 32 --seed 3 --keep_checkpoints 1"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     environment |= {"HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path(__file__).parents[2])}
     words = [sys.executable, "-m", "hf_lotus.cli.main", *command.split()]
