@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test test-oldest coverage quality types style docs benchmark house clean
+.PHONY: demo test test-oldest coverage quality types style docs benchmark shipped-help house clean
 
 # What holds the trainer to transformers' own, by which the oldest release that is allowed is told from a newer one.
 OLDEST := .venv-oldest
@@ -52,9 +52,13 @@ docs: $(DOCS_READY)  ## the pages of docs/ and the API reference, as a site in s
 	$(BIN)/mkdocs build
 
 benchmark: $(READY)  ## speed and cost of a run and of an evaluation, against a plain loop and against their limits
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/cost_curve.py
 	$(BIN)/python benchmarks/rf_jsd_streaming.py
+
+shipped-help: $(READY)  ## the help that the commands print, written anew after a change of their options
+	$(BIN)/python -m hf_lotus.cli.write_help
 
 house: $(READY)  ## a picture of the rooms of the package and of what imports what
 	$(BIN)/python -m tests.support.imports docs/house.svg

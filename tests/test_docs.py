@@ -17,6 +17,7 @@ from docs_tables import DOCS, pages, renewed, table
 from hf_lotus import METHODS, UnlearningResult
 from hf_lotus.cli.main import COMMANDS, main
 from tests.conftest import TINY_MODELS
+from tests.support import tiny_text
 from tests.support.hub_client import local_hub
 from tests.support.small_data_sets import cifar10
 
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 NOT_RUN = {
     "pip install torch": "these tests run where it has been done",
     "pip install .": "likewise",
+    'pip install ".[metrics]"': "likewise",
     "make demo": "trains four models: a minute or two; its target must exist",
     "make test": "runs this test; its target must exist",
     "make quality": "a check of the style, which CI makes; its target must exist",
@@ -43,6 +45,10 @@ NOT_RUN = {
     "hf-lotus lineage your-name/resnet-photos": "that id is a folder here: test_lineage.py asks a Hub",
     "hf-lotus prove MODEL --image PICTURE --label 3 --salt_file SALT --output proof.json": "test_prove.py runs it",
     "hf-lotus prove MODEL --check proof.json": "test_prove.py runs it",
+    (
+        "hf-lotus pool --recipe cifar10-pool --models 32 --forget_sets ada.json bob.json --output_dir pool"
+    ): "trains 32 models: cli/test_pool.py runs two",
+    "hf-lotus pool --unlearn lotus --forget_set ada --output_dir pool": "likewise",
     "make docs": "test_the_site_is_built, where mkdocs is installed; its target must exist",
     "make benchmark": "measures for minutes, with nothing else on the machine; its target must exist",
 }
@@ -60,6 +66,7 @@ PRINTS = {
     "--accelerate_config": "| original",
     "unlearn": "| original",
     "evaluate": "| original",
+    "audit": "audit.json and audit.html are in",
     "compare": "| original",
     "benchmark": "report.html, report.md and results.json are in",
     "push": "is published",
@@ -74,7 +81,14 @@ PRINTS = {
     "request run": "What was to be kept, by each model",
 }
 # Command → the one that must have been run before it.
-BEFORE = {"evaluate": "unlearn", "push": "unlearn", "sign": "unlearn", "bom": "unlearn", "verify": "push"}
+BEFORE = {
+    "evaluate": "unlearn",
+    "audit": "unlearn",
+    "push": "unlearn",
+    "sign": "unlearn",
+    "bom": "unlearn",
+    "verify": "push",
+}
 
 
 def blocks(page, *languages):
@@ -158,6 +172,7 @@ def place(tmp_path_factory, digits, processor):
     known_by_heart(shuffled.select(splits["train"]), processor).save_pretrained(root / "your-name" / "resnet-photos")
     processor.save_pretrained(root / "your-name" / "resnet-photos")
     digits[0]["image"].save(root / "picture.png")
+    tiny_text.write(root / "your-name", model="bert-reviews", data="reviews")
     with pytest.MonkeyPatch.context() as patch, local_hub(root / "home", patch):
         patch.chdir(root)
         patch.setattr("datasets.config.HF_DATASETS_CACHE", root / "home" / "datasets")
@@ -210,9 +225,18 @@ class TestBlocks:
         left = {path.name for path in (place.root / "unlearned_in_python").iterdir()}
         assert {"model.safetensors", "results.json", "forget_set.json", "README.md", "entropy.png"} <= left
 
+    def test_python_audit(self, place):
+        place.run(next(line for line in EVERY_COMMAND if line.startswith("hf-lotus audit")))
+        printed, _ = execute(blocks("docs/audit.md", "python")[0][1], "docs/audit.md")
+        assert "Of " in printed and "--retrain_model" in printed
+
     def test_python_metric(self, place):
         printed, _ = execute(blocks("docs/metrics.md", "python")[0][1], "docs/metrics.md")
         assert "'rf_jsd': 0.0" in printed
+
+    def test_python_three_samples(self, place):
+        printed, _ = execute(blocks("docs/metrics.md", "python")[1][1], "docs/metrics.md")
+        assert float(printed.split()[-1]) < 0.05  # it lies nearer to the original, by construction
 
     def test_python_method(self, make):
         _, names = execute(blocks("docs/methods.md", "python")[0][1], "docs/methods.md")
@@ -233,7 +257,8 @@ class TestBlocks:
         tested = {
             "README.md": 1,
             "docs/unlearn.md": 1,
-            "docs/metrics.md": 1,
+            "docs/audit.md": 1,
+            "docs/metrics.md": 2,
             "docs/methods.md": 1,
             "docs/compare.md": 1,
         }

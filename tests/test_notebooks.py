@@ -56,7 +56,11 @@ def test_it_verifies(executed):
     asked = printed(executed, "was_asked_for.png")
     assert "was_asked_for.png: IN the forget set" in asked and "was_not.png: NOT in the forget set" in asked
     tampered = printed(executed, "honest")
-    assert "FAILED  the card has the figures of the record" in tampered and "exit status: 1" in tampered
+    assert (
+        "FAILED  the card is the one that the record makes" in tampered
+        and "CERTIFIED" in tampered
+        and "exit status: 1" in tampered
+    )
 
 
 def test_what_is_kept_of_its_outputs(notebook):

@@ -22,8 +22,8 @@ from hf_lotus.evaluation.choice import RULE, retrain_free_score
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import GradientMethod, WarmRestart
 from hf_lotus.methods.options import build_method
+from hf_lotus.publishing.folder_checks import RESULTS
 from hf_lotus.publishing.record import RECORD
-from hf_lotus.publishing.verification import RESULTS
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.trainer import UnlearningTrainer
 from hf_lotus.utils.text import markdown_table, number, plain

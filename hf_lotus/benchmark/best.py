@@ -14,9 +14,9 @@ from accelerate.utils import broadcast_object_list
 
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
-from hf_lotus.publishing.model_card import write_model_card
+from hf_lotus.publishing.folder_checks import RESULTS
+from hf_lotus.publishing.model_card import write_recorded_card
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord
-from hf_lotus.publishing.verification import RESULTS
 from hf_lotus.trainer.trainer import UnlearningTrainer
 from hf_lotus.utils.files import write_whole
 
@@ -85,10 +85,9 @@ class BestModel:
         record = ForgetSetRecord.from_json(self.folder / RECORD)
         result = UnlearningResult.from_json(self.folder / RESULTS)
         result = replace(result, notes=(*choice["notes"], *notes), provenance={**result.provenance, **about})
-        record = record.measured(result, choice["name"])
-        record.to_json(self.folder / RECORD)
         result.to_json(self.folder / RESULTS)
-        write_model_card(self.folder, result, choice["name"], record, model_name=self.name)
+        record.measured(result, choice["name"]).listing(self.folder, **record.card).to_json(self.folder / RECORD)
+        write_recorded_card(self.folder)
 
     def _choice(self) -> dict[str, Any] | None:
         try:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 from torch import nn
@@ -19,6 +19,7 @@ from transformers.utils import logging
 from hf_lotus.benchmark.best import BestModel
 from hf_lotus.benchmark.kept import MEASURED, keep_row, kept_row
 from hf_lotus.benchmark.rows import ROW_VERSION, Rows, folder_of
+from hf_lotus.data.columns import InputOptions
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.data.sized import sized
 from hf_lotus.evaluation.evaluator import Evaluator
@@ -42,11 +43,9 @@ logger = logging.get_logger(__name__)
 BEST = "best"
 
 
-class _DataOptions(TypedDict, total=False):
+class _DataOptions(InputOptions, total=False):
     """How `UnlearningTrainer` reads the data, where that cannot be told from them."""
 
-    image_column: str | None
-    label_column: str | None
     data_collator: Callable | None
 
 
@@ -99,7 +98,7 @@ class Comparison:
         paper_protocol: measure the published code's RF-JSD on the test set, as that code does.
         processing_class: the model's image processor or tokenizer.
         on_measured: called with each row as soon as it is there.
-        **options: `image_column`, `label_column`, `data_collator` of `UnlearningTrainer`.
+        **options: `InputOptions` and `data_collator` of `UnlearningTrainer`.
     """
 
     def __init__(
@@ -139,14 +138,9 @@ class Comparison:
         self.on_measured = on_measured or (lambda result: None)
         self.best = BestModel(Path(folder_of(args)) / BEST, best_name) if keep_best else None
         given = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
-        # Made ready once: every trainer then takes the same decoded images.
-        self.splits, class_wise = ready_splits(
-            given,
-            getattr(model, "config", None),
-            processing_class,
-            image_column=options.get("image_column"),
-            label_column=options.get("label_column"),
-        )
+        inputs: Any = {name: value for name, value in options.items() if name != "data_collator"}
+        # Made ready once: every trainer then takes the same samples.
+        self.splits, class_wise = ready_splits(given, getattr(model, "config", None), processing_class, **inputs)
         how = processing_class, options.get("data_collator")
         relearning = Relearning(self.args, self.splits, class_wise, *how)
         self.relearning = relearning if measure_relearning and relearning.is_possible else None

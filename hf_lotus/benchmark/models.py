@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -15,6 +15,7 @@ from transformers import (
 
 from hf_lotus.benchmark.recipe import Recipe
 from hf_lotus.models.loading import load_model, load_processor, loading
+from hf_lotus.models.tasks import IMAGE
 
 
 def initial_model(recipe: Recipe, names: list[str], seed: int) -> PreTrainedModel:
@@ -49,7 +50,7 @@ def image_processor(recipe: Recipe) -> BaseImageProcessor:
     """The image processor that the recipe describes, or that of the model it names."""
     model = recipe.model
     if "image_size" not in model:
-        return load_processor(model["name_or_path"])
+        return cast(BaseImageProcessor, load_processor(model["name_or_path"], task=IMAGE))
     size = model["image_size"]
     given = {name: model[name] for name in ("image_mean", "image_std") if name in model}
     return ViTImageProcessorPil(size={"height": size, "width": size}, **given)

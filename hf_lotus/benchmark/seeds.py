@@ -11,7 +11,7 @@ from hf_lotus.benchmark.contenders import progress_line
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.original import logits_on
 from hf_lotus.evaluation.results import UnlearningResult
-from hf_lotus.models.loading import ModelArguments, load_model, load_processor
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student
 from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
@@ -113,8 +113,8 @@ def _compare(
     assert arguments.output_dir is not None
     folder = Path(arguments.output_dir)
     name = source.model_name_or_path, source.model_revision
-    model, processor = load_model(*name), load_processor(*name)
-    known = logits_on(model, processor, arguments.device, where.image_column)
+    model, processor = load_student(source), load_processor(*name, source.task)
+    known = logits_on(model, processor, arguments.device, **where.inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(where, model.config.num_labels, logits_of=known)
     require_same_choice(data.split, arguments)
@@ -133,7 +133,7 @@ def _compare(
         retain_dataset=data.split.retain,
         unseen_dataset=data.unseen,
         eval_dataset=data.test,
-        retrain_models=[load_model(retrained) for retrained in source.retrained],
+        retrain_models=[load_model(retrained, task=source.task) for retrained in source.retrained],
         retrain_again=measuring.retrain_again,
         training_seed=training_seed,
         evaluation_seeds=measuring.evaluation_seeds,
@@ -142,8 +142,7 @@ def _compare(
         forget_set=record,
         processing_class=processor,
         on_measured=lambda row: say(progress_line(arguments.seed, row)) if first else None,
-        image_column=where.image_column,
-        label_column=where.label_column,
+        **where.inputs,
     )
     about = {"model": source.model_name_or_path, "dataset": where.dataset_name, **data.provenance()}
     result = comparison.run(contenders, **about)

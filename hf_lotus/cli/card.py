@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hf_lotus.cli.flags import flag_parser
 from hf_lotus.evaluation.metrics import ORIGINAL
 from hf_lotus.evaluation.results import UnlearningResult, is_control_row
-from hf_lotus.publishing.model_card import CARD, write_model_card
-from hf_lotus.publishing.record import RECORD, ForgetSetRecord, weight_digests
-from hf_lotus.publishing.verification import RESULTS
+from hf_lotus.publishing.folder_checks import RESULTS
+from hf_lotus.publishing.manifest import changed_files
+from hf_lotus.publishing.model_card import CARD, write_model_card, write_recorded_card
+from hf_lotus.publishing.record import RECORD, ForgetSetRecord
 
 
 @dataclass
@@ -31,8 +32,15 @@ def run(argv: list[str]) -> int:
     folder = Path(given.folder)
     if (folder / RECORD).is_file():
         record = ForgetSetRecord.from_json(folder / RECORD)
-        if weight_digests(folder) != dict(record.weights):
-            raise ValueError(f"The weights in {folder} are not those of {RECORD}: a card would tell of another model.")
+        if wrong := changed_files(folder, record.files):
+            raise ValueError(f"{', '.join(wrong)} in {folder}, by its {RECORD}: a card would tell of another model.")
+        if record.format_version > 1:
+            told = {key: value for key, value in vars(arguments).items() if value is not None}
+            if told:  # the card is what the record makes, so the record has to know
+                replace(record, card={**record.card, **told}).to_json(folder / RECORD)
+            write_recorded_card(folder)
+            print(f"The card is in {folder / CARD}." + (f" It changed {RECORD} too: sign both anew." if told else ""))
+            return 0
         result, name = record.result, str((record.results or record.method).get("name", "unlearned"))
     elif (folder / RESULTS).is_file():
         record, result = None, UnlearningResult.from_json(folder / RESULTS)

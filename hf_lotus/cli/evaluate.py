@@ -17,6 +17,7 @@ from hf_lotus.evaluation.original import logits_on
 from hf_lotus.evaluation.results import ORIGINAL, is_control_row, retrained_row
 from hf_lotus.models.checks import check_same_classes, require_single_label
 from hf_lotus.models.loading import all_retrained, load_model, load_processor, on_device
+from hf_lotus.models.tasks import TASKS, task_of
 from hf_lotus.publishing.evidence import write_evidence
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.output_folder import OverwriteArguments, claimed, holds_model
@@ -30,6 +31,10 @@ class EvaluateArguments:
 
     model_name_or_path: str = field(metadata={"help": "The unlearned model: a Hub id or a local folder."})
     original_model: str = field(metadata={"help": "The model before unlearning."})
+    task: str | None = field(
+        default=None,
+        metadata={"choices": list(TASKS), "help": "What it classifies. Default: what its configuration says."},
+    )
     retrain_model: str | None = field(default=None, metadata={"help": "A model trained without the forget set."})
     retrain_models: list[str] | None = field(
         default=None,
@@ -73,24 +78,19 @@ def run(argv: list[str]) -> int:
 def _evaluate(arguments: EvaluateArguments, data_arguments: DataArguments) -> int:
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     original, unlearned = (
-        on_device(load_model(m), device) for m in (arguments.original_model, arguments.model_name_or_path)
+        on_device(load_model(name, task=arguments.task), device)
+        for name in (arguments.original_model, arguments.model_name_or_path)
     )
     given_retrained = all_retrained(arguments.retrain_model, arguments.retrain_models)
-    retrained = [on_device(load_model(name), device) for name in given_retrained]
+    retrained = [on_device(load_model(name, task=arguments.task), device) for name in given_retrained]
     check_same_classes(original, unlearned, "unlearned model")
     for model in retrained:
         check_same_classes(original, model, "retrained model")
     require_single_label(original)
-    processor = load_processor(arguments.original_model)
-    known = logits_on(original, processor, device, data_arguments.image_column)
+    processor = load_processor(arguments.original_model, task=arguments.task)
+    known = logits_on(original, processor, device, **data_arguments.inputs)
     data = load_splits(data_arguments, original.config.num_labels, logits_of=known)
-    splits, class_wise = ready_splits(
-        data.sets,
-        original.config,
-        processor,
-        image_column=data_arguments.image_column,
-        label_column=data_arguments.label_column,
-    )
+    splits, class_wise = ready_splits(data.sets, original.config, processor, **data_arguments.inputs)
     evaluator = Evaluator(
         splits,
         original,
@@ -111,6 +111,7 @@ def _evaluate(arguments: EvaluateArguments, data_arguments: DataArguments) -> in
         model=arguments.original_model,
         unlearned_model=arguments.model_name_or_path,
         dataset=data_arguments.dataset_name,
+        task=task_of(original),
         **data.provenance(),
     )
     write_evidence(arguments.output_dir, result, arguments.name, predictions, evaluator)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import sys
 
+from hf_lotus.cli.shipped_help import shipped_parser
+
 # name → (module, what it does). A module is imported only when its command runs, so `--help` is instant.
 COMMANDS = {
     "unlearn": ("unlearn", "unlearn a forget set from an image classifier, measure, and save"),
     "compare": ("compare", "unlearn by many methods and put them into one table, beside original and retrain"),
+    "pool": ("pool", "train reference models once, for audits; several processes share the work"),
     "benchmark": ("benchmark", "run a recipe: train, unlearn by every method, measure, and write a report"),
     "evaluate": ("evaluate", "measure a checkpoint that has already been unlearned, by anything"),
+    "audit": ("audit", "ask by every known test whether a model still knows what it was made to forget"),
     "card": ("card", "write a model's card anew, from its record"),
     "prove": ("prove", "prove of one picture that it is in a model's record, or check such a proof"),
     "sign": ("sign", "sign all that is published of a model with a bare key, and make such a key"),
@@ -66,8 +70,11 @@ def _run(argv: list[str]) -> int:
         from hf_lotus.utils.text import nearest
 
         raise ValueError(f"unknown command {argv[0]!r}. {nearest(argv[0], list(COMMANDS))}")
+    if (parser := shipped_parser(argv)) is not None:
+        parser.parse_args(["--help"])  # which ends as the command's own parser does
     module = importlib.import_module(f"hf_lotus.cli.{COMMANDS[argv[0]][0]}")
-    importlib.import_module("hf_lotus.cli.terminal").quieten()
+    if "transformers" in sys.modules:  # where it is not, there is nothing that talks
+        importlib.import_module("hf_lotus.cli.terminal").quieten()
     return module.run(argv[1:])
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
 from transformers import HfArgumentParser
 
-from hf_lotus.cli.flags import OneLineParser, flag_parser
+from hf_lotus.cli.flags import flag_parser
 from hf_lotus.cli.method_flags import MethodFlags
+from hf_lotus.cli.one_line_parser import OneLineParser
 from hf_lotus.methods import METHODS
 from hf_lotus.methods.options import INNER, inner_names
 from hf_lotus.utils.documents import read_yaml
@@ -23,6 +25,8 @@ def parse(
     method: str | None = None,
     section: str | None = None,
     epilog: str | None = None,
+    positional: tuple[str, str] | None = None,
+    optional: Sequence[str] = (),
 ) -> tuple[Any, ...]:
     """Parse a command line into one instance of each dataclass.
 
@@ -36,10 +40,12 @@ def parse(
             for a command that uses no method, or several.
         section: a key of the file that holds a mapping, which is no flag's value.
         epilog: what the help ends with.
+        positional: name and help of an argument that is no flag, and may be left out.
+        optional: fields that need not be given, though their dataclass has no default for them; None then.
 
     Returns:
         the dataclasses in order, then the method object, if the command uses one, then the section, {} if there is
-        none.
+        none, then the value of the positional argument, if the command takes one.
 
     Raises:
         ValueError: for a key of the file, or a method, that does not exist.
@@ -56,16 +62,21 @@ def parse(
     except argparse.ArgumentError as error:  # only a method of others has such a field
         raise ValueError(f"A field of the method {name!r} has the name of another option: {error}.") from error
     parser.add_argument("--config", help="YAML file of any of these options, without the dashes.")
+    if positional is not None:
+        parser.add_argument(positional[0], nargs="?", help=positional[1])
+    for action in parser._actions:
+        action.required = action.required and action.dest not in optional
     if flags:
         parser.add_argument("--method", default=name, choices=list(METHODS), help="The unlearning method.")
         parser.add_argument(f"--{INNER}", choices=inner_names(), help="The method within salun or warm_restart.")
         flags.describe(parser)
     _apply(parser, settings, known.config)
     parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
-    parsed = parsed[: len(dataclass_types) + bool(flags)]
+    namespace, parsed = parsed[-1], parsed[: len(dataclass_types) + bool(flags)]
     if flags:
         parsed = (*parsed[:-1], flags.build(parsed[-1]))
-    return (*parsed, found) if section else tuple(parsed)
+    more = ([found] if section else []) + ([getattr(namespace, positional[0])] if positional is not None else [])
+    return (*parsed, *more)
 
 
 def asked_method(argv: list[str]) -> str | None:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TypeVar, cast
 
-from hf_lotus.cli.flags import flag_parser
+from hf_lotus.cli.flags import parse_text_flags
 from hf_lotus.cli.queue_arguments import QueueArguments
-from hf_lotus.data.loading import ForgetArguments
-from hf_lotus.data.splits import read_rows
-from hf_lotus.publishing.record import now
-from hf_lotus.requests.inbox import receive, send
+from hf_lotus.data.forget_choice import ForgetArguments, read_rows
 from hf_lotus.requests.queue import DeletionRequest, RequestQueue
+from hf_lotus.utils.clock import now
 from hf_lotus.utils.text import markdown_table
-
-_Arguments = TypeVar("_Arguments", bound=QueueArguments)
 
 _USAGE = """usage: hf-lotus request ACTION [options]
 
@@ -50,16 +45,13 @@ def run(argv: list[str]) -> int:
     return actions[argv[0]](argv[1:])
 
 
-def _parse(argv: list[str], kind: type[_Arguments], action: str) -> _Arguments:
-    parsed = flag_parser(kind, f"request {action}").parse_args_into_dataclasses(argv, look_for_args_file=False)
-    return cast(_Arguments, parsed[0])
-
-
 def _add(argv: list[str]) -> int:
-    arguments = _parse(argv, AddArguments, "add")
+    arguments = parse_text_flags(argv, AddArguments, "request add")
     day = arguments.date or datetime.now(timezone.utc).date().isoformat()
     request = DeletionRequest(arguments.id or DeletionRequest.new_id(day), day, _selector(arguments), now())
     if arguments.queue_repo is not None:
+        from hf_lotus.requests.inbox import send  # with the Hub's client, which a folder does without
+
         send(request, arguments.queue_repo)
     else:
         RequestQueue(arguments.queue).add(request)
@@ -81,9 +73,11 @@ def _selector(arguments: AddArguments) -> dict[str, object]:
 
 
 def _list(argv: list[str]) -> int:
-    arguments = _parse(argv, QueueArguments, "list")
+    arguments = parse_text_flags(argv, QueueArguments, "request list")
     queue = RequestQueue(arguments.queue)
     if arguments.queue_repo is not None:
+        from hf_lotus.requests.inbox import receive
+
         receive(queue, arguments.queue_repo)
     else:
         queue.require()
@@ -99,6 +93,7 @@ def _list(argv: list[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    from hf_lotus.cli import request_run  # with all that training needs
+    from hf_lotus.cli import request_run, terminal  # with all that training needs
 
+    terminal.quieten()
     return request_run.run(argv)

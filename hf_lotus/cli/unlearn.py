@@ -11,7 +11,7 @@ from hf_lotus.cli.unlearn_auto import AUTO, AUTO_HELP, choose_and_unlearn
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.original import logits_on
 from hf_lotus.methods import UnlearningMethod
-from hf_lotus.models.loading import ModelArguments, load_model, load_processor
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student
 from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
@@ -73,10 +73,11 @@ def _unlearn(
     method: UnlearningMethod,
 ) -> int:
     source = model_arguments.model_name_or_path, model_arguments.model_revision
-    model, processor = load_model(*source), load_processor(*source)
-    retrained = [load_model(name) for name in model_arguments.retrained]
+    task = model_arguments.task
+    model, processor = load_student(model_arguments), load_processor(*source, task)
+    retrained = [load_model(name, task=task) for name in model_arguments.retrained]
     num_labels = model.config.num_labels
-    known = logits_on(model, processor, arguments.device, data_arguments.image_column)
+    known = logits_on(model, processor, arguments.device, **data_arguments.inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(data_arguments, num_labels, logits_of=known)
     require_same_choice(data.split, arguments)
@@ -95,9 +96,8 @@ def _unlearn(
         eval_dataset=data.test,
         retrain_models=retrained,
         processing_class=processor,
-        image_column=data_arguments.image_column,
-        label_column=data_arguments.label_column,
         forget_set=record,
+        **data_arguments.inputs,
     )
     resume = arguments.resume_from_checkpoint
     trainer.train(resume_from_checkpoint=True if str(resume).lower() == "true" else resume)

@@ -10,7 +10,7 @@ from hf_lotus.cli.launch import launch_help
 from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.original import logits_on
-from hf_lotus.models.loading import ModelArguments, load_model, load_processor
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student
 from hf_lotus.publishing.hub import push
 from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
@@ -69,8 +69,8 @@ def _choose(
     auto: AutoArguments,
 ) -> int:
     name = source.model_name_or_path, source.model_revision
-    model, processor = load_model(*name), load_processor(*name)
-    known = logits_on(model, processor, arguments.device, data_arguments.image_column)
+    model, processor = load_student(source), load_processor(*name, source.task)
+    known = logits_on(model, processor, arguments.device, **data_arguments.inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(data_arguments, model.config.num_labels, logits_of=known)
     require_same_choice(data.split, arguments)
@@ -87,11 +87,10 @@ def _choose(
         retain_dataset=data.split.retain,
         unseen_dataset=data.unseen,
         eval_dataset=data.test,
-        retrain_models=[load_model(retrained) for retrained in source.retrained],
+        retrain_models=[load_model(retrained, task=source.task) for retrained in source.retrained],
         processing_class=processor,
         forget_set=record,
-        image_column=data_arguments.image_column,
-        label_column=data_arguments.label_column,
+        **data_arguments.inputs,
     )
     search = Search(comparison, auto.auto_budget, auto.auto_methods)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -20,6 +20,8 @@ FORGET_FLAG, POSITION = "is_forget", "position"
 
 def model_columns(model: nn.Module) -> frozenset[str]:
     """Names of the inputs that the model's `forward` takes, labels included."""
+    if hasattr(model, "get_base_model"):  # PEFT's wrapper takes whatever the model within it takes
+        model = cast(Any, model).get_base_model()
     return frozenset(inspect.signature(model.forward).parameters) | frozenset(LABEL_NAMES)
 
 

@@ -1,11 +1,12 @@
-"""Find the image and the label column of a data set from its features, and read labels without decoding images."""
+"""Find the columns of a data set that hold its samples and labels, and read labels without decoding samples."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict, Value
 
 from hf_lotus.utils.text import nearest
 
@@ -14,6 +15,43 @@ if TYPE_CHECKING:
 
 # Names under which a sample may carry its label, the likeliest first.
 LABEL_NAMES = ("labels", "label", "label_ids")
+# Names under which the data sets of the Hub have their texts, one alone or two that belong together; the first that
+# fits. A name that is not here has to be given: any column of strings may be a text, or a person.
+TEXT_NAMES = (
+    *(("text",), ("sentence",), ("content",), ("review",), ("document",), ("review_body",), ("message",)),
+    *(("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("question", "sentence")),
+)
+
+# What samples can be, in the order in which a data set's columns are looked through.
+_KINDS = ("image", "audio", "text")
+# The options that name the columns of samples.
+SAMPLE_COLUMNS = ("image_column", "text_column", "audio_column")
+
+
+class SampleColumns(TypedDict, total=False):
+    """Which columns hold the samples, where a data set's features leave that open.
+
+    Attributes:
+        image_column: name of the image column.
+        text_column: name of the text column, or of two whose texts belong together.
+        audio_column: name of the column of clips.
+    """
+
+    image_column: str | None
+    text_column: str | Sequence[str] | None
+    audio_column: str | None
+
+
+class InputOptions(SampleColumns, total=False):
+    """How a data set's rows become model inputs, where its features and the model's processor leave that open.
+
+    Attributes:
+        label_column: name of the label column.
+        max_length: tokens after which a text is cut off, or samples of a clip.
+    """
+
+    label_column: str | None
+    max_length: int | None
 
 
 def require_map_style(dataset: object, what: str) -> None:
@@ -52,6 +90,91 @@ def find_image_column(dataset: Dataset, named: str | None = None) -> str | None:
             f"The data set has several image columns ({', '.join(images)}): name one as the image column."
         )
     return images[0] if images else None
+
+
+def find_text_columns(dataset: Dataset, named: str | Sequence[str] | None = None) -> tuple[str, ...]:
+    """Names of the text columns, one or two: those named, else the first usual ones that there are, else none.
+
+    Raises:
+        ValueError: if a named column holds no texts, or there are more than two.
+    """
+    features = dataset.features or {}
+    texts = [name for name, feature in features.items() if _is_text(feature)]
+    if named is None:
+        return next((names for names in TEXT_NAMES if all(name in texts for name in names)), ())
+    wanted = (named,) if isinstance(named, str) else tuple(named)
+    if len(wanted) not in (1, 2):
+        raise ValueError(f"A sample is one text or two that belong together; got {len(wanted)} text columns.")
+    for name in wanted:
+        require_column(dataset, name)
+        if name not in texts:
+            raise ValueError(f"Column {name!r} is {features[name]}, which is no text ({', '.join(texts) or 'none'}).")
+    return wanted
+
+
+def _is_text(feature: object) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def find_audio_column(dataset: Dataset, named: str | None = None) -> str | None:
+    """Name of the column of clips: `named` if given, else the only `Audio` or mapping with an array, else None.
+
+    Raises:
+        ValueError: if `named` holds no clips, or there are several columns of them and none was named.
+    """
+    features = dataset.features or {}
+    clips = [name for name, feature in features.items() if _is_audio(feature)]
+    if named is not None:
+        require_column(dataset, named)
+        numbers = isinstance(getattr(features[named], "feature", None), Value)  # a list of numbers is taken by name
+        if named not in clips and not numbers:
+            raise ValueError(
+                f"Column {named!r} is {features[named]}, which is no clip ({', '.join(clips) or 'none'})."
+            )
+        return named
+    if len(clips) > 1:
+        raise ValueError(f"The data set has several columns of clips ({', '.join(clips)}): name one as audio_column.")
+    return clips[0] if clips else None
+
+
+def _is_audio(feature: object) -> bool:
+    return isinstance(feature, Audio) or (isinstance(feature, dict) and {"array", "sampling_rate"} <= feature.keys())
+
+
+def has_plain_columns(dataset: Dataset) -> bool:
+    """Whether all columns hold numbers, strings or classes, and none lists, arrays or files."""
+    return all(isinstance(feature, Value | ClassLabel) for feature in (dataset.features or {}).values())
+
+
+def find_samples(dataset: Dataset, **named: object) -> tuple[str, tuple[str, ...]] | None:
+    """What a data set's raw samples are, and the columns that hold them.
+
+    A column that is named says what they are. Otherwise images and clips come before a text, which may be their
+    caption, and a text is taken only where no column holds lists or arrays, which may be model inputs already.
+
+    Args:
+        dataset: the data set.
+        **named: `InputOptions`; those that name no samples are left alone.
+
+    Returns:
+        "image", "audio" or "text", and the columns; None where there are none of them.
+
+    Raises:
+        ValueError: if columns of several kinds are named, or a named one is of another kind.
+    """
+    given: dict = {kind: named[f"{kind}_column"] for kind in _KINDS if named.get(f"{kind}_column")}
+    if len(given) > 1:
+        raise ValueError(f"Samples are of one kind; got {' and '.join(f'{kind}_column' for kind in given)}.")
+    for kind in given or _KINDS:
+        if kind == "text":
+            plain = given or has_plain_columns(dataset)
+            columns = find_text_columns(dataset, given.get(kind)) if plain else ()
+        else:
+            column = (find_image_column if kind == "image" else find_audio_column)(dataset, given.get(kind))
+            columns = () if column is None else (column,)
+        if columns:
+            return kind, columns
+    return None
 
 
 def find_label_column(dataset: Dataset, named: str | None = None, num_labels: int | None = None) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
-from sklearn import datasets as sklearn_datasets
 
 from hf_lotus.data.splits import stratified_rows
 
@@ -29,6 +28,8 @@ class Digits:
 
 def load_digits(seed: int) -> Digits:
     """Half of the digits to train on, and a quarter each unseen and to test on, drawn by class."""
+    from sklearn import datasets as sklearn_datasets  # here, as it takes a second to import
+
     digits = sklearn_datasets.load_digits()
     scans = [PILImage.fromarray(np.uint8(scan * 255 / 16)).convert("RGB") for scan in digits.images]
     features = Features({"image": Image(), "label": ClassLabel(names=[str(name) for name in digits.target_names])})

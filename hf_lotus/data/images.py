@@ -8,11 +8,12 @@ obeyed as it is, and its float output kept instead.
 
 from __future__ import annotations
 
+import copy
 import mmap
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 import datasets
 import numpy as np
@@ -22,8 +23,9 @@ from PIL import Image as PILImage
 from torch import Tensor
 from transformers import BaseImageProcessor
 
-from hf_lotus.data.columns import find_image_column, find_label_column, read_labels, require_map_style
+from hf_lotus.data.columns import find_image_column, find_label_column, read_labels
 from hf_lotus.data.pictures import read_pictures
+from hf_lotus.data.samples import ReadySamples
 
 # Stores up to this size live in memory; larger ones in an unlinked file beside the data sets' cache.
 IN_MEMORY_BYTES = 1 << 26
@@ -131,7 +133,7 @@ class PixelPipeline:
         return self.finish(black)[0], self.finish(black + 255)[0]
 
 
-class ReadyImages(torch.utils.data.Dataset):
+class ReadyImages(ReadySamples):
     """An image data set whose rows are decoded and resized when first touched, and never again.
 
     Pixels live in one shared buffer (anonymous memory, or an unlinked file when large), so worker processes fill the
@@ -147,6 +149,8 @@ class ReadyImages(torch.utils.data.Dataset):
     Raises:
         ValueError: if a column cannot be found, or the processor gives images of different sizes.
     """
+
+    kind: ClassVar[str] = "image"
 
     def __init__(
         self,
@@ -164,17 +168,23 @@ class ReadyImages(torch.utils.data.Dataset):
         self.pipeline = PixelPipeline(processor, read_pictures(self.images, self.image_column, [0])[0])
         self.pixels = _shared_tensor((len(dataset), *self.pipeline.shape), self.pipeline.dtype)
         self.is_ready = _shared_tensor((len(dataset),), torch.bool)
+        self.places: Tensor | None = None  # of each row's pixels, where it is not the row itself
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def source(self) -> datasets.Dataset:
+        """The image column, as it is stored."""
+        return self.images
 
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
-        return {name: values[0] for name, values in self.__getitems__([row]).items()}
+    @property
+    def input_range(self) -> tuple[Tensor, Tensor] | None:
+        """Lowest and highest value of the model's input, each of shape (channels, 1, 1); None where not known."""
+        return self.pipeline.range
 
     def __getitems__(self, rows: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """Prepared pixels (batch, channels, height, width) and labels (batch,) of the given rows, as one batch."""
         wanted = torch.as_tensor(rows)
-        missing = wanted[~self.is_ready[wanted]].unique()
+        places = self._places(wanted)
+        missing = wanted[~self.is_ready[places]].unique()
         if len(missing):
             assert self.image_column is not None
             prepared = self.pipeline.prepare(read_pictures(self.images, self.image_column, missing.tolist()))
@@ -183,14 +193,25 @@ class ReadyImages(torch.utils.data.Dataset):
                     f"The image processor gave an image of shape {tuple(prepared.shape[1:])} after one of "
                     f"{tuple(self.pixels.shape[1:])}. Use a processor that resizes or crops to one size."
                 )
-            self.pixels[missing] = prepared
-            self.is_ready[missing] = True
+            self.pixels[self._places(missing)] = prepared
+            self.is_ready[self._places(missing)] = True
         # Many times faster than indexing by a tensor, and the same.
-        return {"pixel_values": self.pixels.index_select(0, wanted), "labels": self.labels[wanted]}
+        return {"pixel_values": self.pixels.index_select(0, places), "labels": self.labels[wanted]}
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> ReadyImages:
+        """Some of the rows as a set of its own, which shares the pixels: what one prepares is ready for the other."""
+        part, wanted = copy.copy(self), torch.as_tensor(np.asarray(rows, dtype=np.int64))
+        part.labels, part.images = self.labels[wanted], self.images.select(wanted.tolist())
+        part.places = self._places(wanted)
+        return part
+
+    def _places(self, rows: Tensor) -> Tensor:
+        """Where the pixels of rows are."""
+        return rows if self.places is None else self.places[rows]
 
     def finish(
         self,
-        batch: dict[str, Tensor],
+        batch: Mapping[str, Tensor],
         augmentation: Augmentation | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
@@ -219,46 +240,3 @@ def _cache_folder() -> str:
     # The system's temporary folder may itself be in memory, which a large store must not be.
     datasets.config.HF_DATASETS_CACHE.mkdir(parents=True, exist_ok=True)
     return str(datasets.config.HF_DATASETS_CACHE)
-
-
-def ready(
-    dataset: torch.utils.data.Dataset,
-    processor: object,
-    what: str = "data set",
-    *,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    num_labels: int | None = None,
-) -> torch.utils.data.Dataset:
-    """Make a data set ready for a model: images become `ReadyImages`, anything else is returned as it is.
-
-    Args:
-        dataset: a `datasets.Dataset` with raw images, or a data set that already yields model inputs and labels, such
-            as one with a transform of the user's.
-        processor: the processing class of the model (image processor, tokenizer, or None).
-        what: how to call the data set in an error.
-        image_column: as in `ReadyImages`.
-        label_column: as in `ReadyImages`.
-        num_labels: as in `ReadyImages`.
-
-    Raises:
-        TypeError: for a streamed data set.
-        ValueError: if there are raw images and no image processor.
-    """
-    require_map_style(dataset, what)
-    if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] == "custom":
-        return dataset
-    if find_image_column(dataset, image_column) is None:
-        inputs = getattr(processor, "model_input_names", None) or ["pixel_values"]
-        if isinstance(processor, BaseImageProcessor) and not set(inputs) & set(dataset.column_names):
-            raise ValueError(
-                f"The {what} has no image column, and the model is an image classifier; its columns are "
-                f"{', '.join(dataset.column_names)}. Give the images that it was trained on."
-            )
-        return dataset
-    if not isinstance(processor, BaseImageProcessor):
-        raise ValueError(
-            f"The {what} has raw images, which only an image processor turns into model inputs. "
-            f"Pass processing_class=AutoImageProcessor.from_pretrained(…), got {type(processor).__name__}."
-        )
-    return ReadyImages(dataset, processor, image_column, label_column, num_labels)

@@ -10,8 +10,9 @@ from typing import Any, cast
 import numpy as np
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
-from hf_lotus.data.columns import find_image_column, find_label_column, read_labels
+from hf_lotus.data.columns import InputOptions, SampleColumns, find_label_column, find_samples, read_labels
 from hf_lotus.data.duplicates import content_digests, find_duplicates, shared_rows
+from hf_lotus.data.forget_choice import ForgetArguments
 from hf_lotus.data.mufac import clean_mufac, is_mufac, load_mufac
 from hf_lotus.data.selections import split_by_confusion, split_by_memorisation
 from hf_lotus.data.splits import ForgetRetainSplit, check_fraction, stratified_rows
@@ -43,41 +44,39 @@ class DatasetArguments:
         default=0.5, metadata={"help": "Part of the test split to use as unseen data where there is no other."}
     )
     image_column: str | None = field(default=None, metadata={"help": "Image column. Default: the only one."})
+    text_column: list[str] | None = field(
+        default=None,
+        metadata={"nargs": "+", "help": "Text column, or two whose texts belong together. Default: the usual names."},
+    )
+    audio_column: str | None = field(default=None, metadata={"help": "Column of clips. Default: the only one."})
     label_column: str | None = field(default=None, metadata={"help": "Label column. Default: the one that fits."})
+    max_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "Tokens after which a text is cut off, or samples of a clip. Default: as many as the model takes."
+        },
+    )
     split_seed: int = field(default=0, metadata={"help": "Seed of random splits."})
     duplicates: str = field(
         default="report",
         metadata={
             "choices": ["report", "move", "drop", "ignore"],
-            "help": "Retained images identical to a forgotten one: report them, move them to the forget set, or drop "
-            "them. Move and drop also take such images out of the unseen and test sets. Ignore does not look.",
+            "help": "Retained samples identical to a forgotten one: report them, move them to the forget set, or drop "
+            "them. Move and drop also take such samples out of the unseen and test sets. Ignore does not look.",
         },
     )
 
+    @property
+    def columns(self) -> SampleColumns:
+        """Which columns hold the samples, as far as that was said."""
+        return SampleColumns(
+            image_column=self.image_column, text_column=self.text_column, audio_column=self.audio_column
+        )
 
-@dataclass
-class ForgetArguments:
-    """What to forget, by exactly one way."""
-
-    forget_rows: str | None = field(
-        default=None, metadata={"help": "Forget the row numbers in this file (.json, .csv, or text, one a line)."}
-    )
-    forget_class: list[str] | None = field(
-        default=None, metadata={"nargs": "+", "help": "Forget whole classes, by name or number."}
-    )
-    forget_column: str | None = field(default=None, metadata={"help": "Forget by the values of this column …"})
-    forget_values: list[str] | None = field(default=None, metadata={"nargs": "+", "help": "… namely these."})
-
-    def require_one_way(self, **others: object) -> None:
-        """Raise a ValueError unless what to forget is said in exactly one way; `others` are further ways."""
-        if (self.forget_column is None) != (self.forget_values is None):
-            raise ValueError("forget_column and forget_values go together.")
-        names = ("forget_rows", "forget_class", "forget_column")
-        ways = {**{name: getattr(self, name) for name in names}, **others}
-        given = [name for name, value in ways.items() if value is not None]
-        if len(given) != 1:
-            told = ", ".join(given) or "none"
-            raise ValueError(f"Say what to forget by exactly one of {', '.join(ways)}; got {told}.")
+    @property
+    def inputs(self) -> InputOptions:
+        """How rows become model inputs, as far as that was said."""
+        return {**self.columns, "label_column": self.label_column, "max_length": self.max_length}
 
 
 @dataclass
@@ -274,20 +273,20 @@ def _confusion(given: list[str]) -> tuple[str, str, float]:
 
 
 def _handle_duplicates(data: LoadedData, arguments: DatasetArguments) -> LoadedData:
-    column = find_image_column(data.split.dataset, arguments.image_column)
-    if arguments.duplicates == "ignore" or column is None:
+    columns = arguments.columns
+    if arguments.duplicates == "ignore" or find_samples(data.split.dataset, **columns) is None:
         return data
-    found = str(find_duplicates(data.sets, image_column=column))
+    found = str(find_duplicates(data.sets, **columns))
     if arguments.duplicates == "report":
         return replace(data, duplicates=found)
-    split = data.split.without_duplicates(arguments.duplicates, image_column=column)
-    forgotten = content_digests(split.forget, column)
-    unseen, test = (_without(part, forgotten, column) for part in (data.unseen, data.test))
+    split = data.split.without_duplicates(arguments.duplicates, **columns)
+    forgotten = content_digests(split.forget, **columns)
+    unseen, test = (_without(part, forgotten, columns) for part in (data.unseen, data.test))
     return LoadedData(split, unseen, test, f"{found} Handled by: {arguments.duplicates}.")
 
 
-def _without(dataset: Dataset | None, digests: np.ndarray, column: str) -> Dataset | None:
+def _without(dataset: Dataset | None, digests: np.ndarray, columns: SampleColumns) -> Dataset | None:
     if dataset is None:
         return None
-    twins = set(shared_rows(content_digests(dataset, column), digests).tolist())
+    twins = set(shared_rows(content_digests(dataset, **columns), digests).tolist())
     return dataset.select([row for row in range(len(dataset)) if row not in twins]) if twins else dataset

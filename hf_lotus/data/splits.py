@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from datasets import ClassLabel, Dataset
 
 from hf_lotus.data.columns import find_label_column, read_column, read_labels, require_map_style
 from hf_lotus.data.duplicates import DigestOptions, content_digests, shared_rows
-from hf_lotus.utils.documents import parse_document, read_text
-from hf_lotus.utils.text import nearest, one_line
+from hf_lotus.data.forget_choice import read_rows
+from hf_lotus.utils.text import nearest
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -180,10 +179,10 @@ class ForgetRetainSplit:
         return sha.hexdigest()
 
     def without_duplicates(self, how: str, **find: Unpack[DigestOptions]) -> ForgetRetainSplit:
-        """A split in which no retained image is identical to a forgotten one.
+        """A split in which no retained sample is identical to a forgotten one.
 
         Args:
-            how: "move" forgets the identical retained rows too (the request covers the image); "drop" leaves them out
+            how: "move" forgets the identical retained rows too (the request covers the sample); "drop" leaves them out
                 of both sides.
             **find: passed to `content_digests`.
 
@@ -191,7 +190,7 @@ class ForgetRetainSplit:
             ValueError: for another `how`, or when nothing would be left to retain.
         """
         if how not in ("move", "drop"):
-            raise ValueError(f"Identical images can be handled by 'move' or 'drop', got {how!r}.")
+            raise ValueError(f"Identical samples can be handled by 'move' or 'drop', got {how!r}.")
         same = shared_rows(content_digests(self.retain, **find), content_digests(self.forget, **find))
         twins = self.retain_rows[same]
         forget = np.union1d(self.forget_rows, twins) if how == "move" else self.forget_rows
@@ -243,53 +242,3 @@ def stratified_rows(labels: np.ndarray, fraction: float, seed: int) -> np.ndarra
     rng = np.random.default_rng(seed)
     per_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     return np.sort(np.concatenate([rng.permutation(rows)[: round(fraction * len(rows))] for rows in per_class]))
-
-
-def read_rows(path: str | Path) -> np.ndarray:
-    """Row numbers from a file: a JSON list, a CSV with a column 'row' (or one column), or text with one a line.
-
-    Raises:
-        OSError: if the file cannot be read.
-        ValueError: if an entry is not a whole number; the message names it.
-    """
-    path = Path(path)
-    text = read_text(path, "utf-8-sig")  # spreadsheets begin their files with a byte-order mark
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        entries = parse_document(text, str(path))
-        if not isinstance(entries, list):
-            raise ValueError(f"{path} must hold a list of row numbers, got {type(entries).__name__}.")
-    elif suffix == ".csv":
-        entries = _csv_entries(path, text)
-    else:
-        entries = [line for line in text.splitlines() if line.strip()]
-    rows = []
-    for number, entry in enumerate(entries, start=1):
-        try:
-            if isinstance(entry, (bool, float)):
-                raise ValueError
-            rows.append(int(entry))
-        except (TypeError, ValueError):
-            raise ValueError(f"{path}: entry {number} is {one_line(repr(entry), 60)}, not a row number.") from None
-    try:
-        return np.asarray(rows, dtype=np.int64)
-    except OverflowError:
-        huge = one_line(max(rows, key=abs), 60)
-        raise ValueError(f"{path}: {huge} is too large to be a row number.") from None
-
-
-def _csv_entries(path: Path, text: str) -> list[str | None]:
-    """The cells of the column 'row', or of the only column, which may have a heading; None where a line is short."""
-    try:
-        lines = [line for line in csv.reader(text.splitlines()) if line]
-    except csv.Error as error:
-        raise ValueError(f"{path} is not valid CSV: {error}.") from error
-    header = [cell.strip() for cell in lines[0]] if lines else []
-    if "row" in header:
-        column = header.index("row")
-        return [line[column] if column < len(line) else None for line in lines[1:]]
-    if lines and len(header) != 1:
-        raise ValueError(f"{path} must have a column 'row' or a single column, its header is {header}.")
-    # Only words are a heading: a first entry that is meant as a row number must not be passed over.
-    has_heading = bool(header) and header[0][:1].isalpha()
-    return [line[0] for line in lines[has_heading:]]

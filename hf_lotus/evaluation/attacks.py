@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.functional.membership import fit_attack, held_out_calls, member_rate
 from hf_lotus.functional.weighting import weighted_by_class
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 
 @dataclass(frozen=True)

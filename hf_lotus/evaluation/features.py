@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from hf_lotus.evaluation.predictions import predict
+from hf_lotus.evaluation.predictions import Predictions, predict
 
 
 def classifier_head(model: nn.Module, num_classes: int) -> nn.Linear:
@@ -42,6 +42,23 @@ def penultimate_features(model: nn.Module, dataset: Dataset, num_classes: int, *
     Raises:
         ValueError: if the model has no linear head, or the data set is empty.
     """
+    return predicted_with_features(model, dataset, num_classes, keep_logits=False, **options)[1]
+
+
+def predicted_with_features(
+    model: nn.Module, dataset: Dataset, num_classes: int, **options: Any
+) -> tuple[Predictions, np.ndarray]:
+    """What `predict` gives and `penultimate_features` too, of one pass.
+
+    Args:
+        model: as in `penultimate_features`.
+        dataset: likewise.
+        num_classes: likewise.
+        **options: likewise.
+
+    Raises:
+        ValueError: likewise.
+    """
     found: list[np.ndarray] = []
 
     def keep(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
@@ -49,7 +66,7 @@ def penultimate_features(model: nn.Module, dataset: Dataset, num_classes: int, *
 
     handle = classifier_head(model, num_classes).register_forward_pre_hook(keep)
     try:
-        predict(model, dataset, keep_logits=False, **options)
+        predictions = predict(model, dataset, **options)
     finally:
         handle.remove()
-    return np.concatenate(found)
+    return predictions, np.concatenate(found)

@@ -145,12 +145,15 @@ class UnlearningResult:
         controls: the references for the forget set's figures.
         notes: what a reader must know: what was left out, which premise does not hold.
         provenance: versions, hardware, seed, split digest, command, and whatever the run adds; JSON values only.
+        audit: what an audit of the unlearned model found, tier → verdict and figures (`findings.AuditReport.figures`);
+            None where there was none.
     """
 
     models: tuple[ModelResult, ...]
     controls: Controls
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    audit: Mapping[str, Any] | None = None
 
     def __getitem__(self, name: str) -> ModelResult:
         for model in self.models:
@@ -165,6 +168,7 @@ class UnlearningResult:
             "controls": asdict(self.controls),
             "notes": list(self.notes),
             "provenance": copy.deepcopy(self.provenance),
+            **({} if self.audit is None else {"audit": copy.deepcopy(self.audit)}),
         }
 
     def to_json(self, path: str | Path) -> None:

@@ -29,16 +29,32 @@ def label_probe(features: np.ndarray, labels: np.ndarray, seed: int = 0) -> floa
     Raises:
         ValueError: if features are not finite, or fewer than two classes have five samples.
     """
+    return float(label_hits(features, labels, seed).mean())
+
+
+def label_hits(features: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Which samples the cross-validated classifier of `label_probe` gets right, of those that are not left out.
+
+    Args:
+        features: as in `label_probe`.
+        labels: likewise.
+        seed: likewise.
+
+    Returns:
+        booleans, shape (samples of classes with five samples or more,).
+
+    Raises:
+        ValueError: as `label_probe`.
+    """
     features = _finite(features)
-    kinds, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
     enough = counts[which] >= FOLDS
     if np.count_nonzero(counts >= FOLDS) < 2:
         raise ValueError(
             f"A probe of the labels needs two classes of {FOLDS} samples or more, got classes of "
             f"{', '.join(map(str, counts.tolist()))} samples. Measure more samples."
         )
-    predicted = _cross_validated(features[enough], which[enough], seed, "predict")
-    return float((predicted == which[enough]).mean())
+    return _cross_validated(features[enough], which[enough], seed, "predict") == which[enough]
 
 
 def membership_probe(forget: np.ndarray, unseen: np.ndarray, seed: int = 0) -> float:
@@ -55,14 +71,49 @@ def membership_probe(forget: np.ndarray, unseen: np.ndarray, seed: int = 0) -> f
     Raises:
         ValueError: if features are not finite, or a side has fewer than five samples.
     """
+    scores = membership_scores(forget, unseen, seed)
+    is_forget = np.repeat([1, 0], [len(side) for side in scores])
+    return float(roc_auc_score(is_forget, np.concatenate(scores)))
+
+
+def membership_scores(
+    forget: np.ndarray,
+    unseen: np.ndarray,
+    seed: int = 0,
+    labels: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """How sure the cross-validated classifier of `membership_probe` is that each sample is a forgotten one.
+
+    Args:
+        forget: as in `membership_probe`.
+        unseen: likewise.
+        seed: likewise.
+        labels: classes of the two sides. Each is then divided among the folds as the others are: a class that is rarer
+            among the forgotten of one fold is commoner in the rest, and a classifier that learns it guesses worse than
+            chance.
+
+    Returns:
+        of the forget and the unseen samples, 0 … 1, shapes (samples,) and (others,).
+
+    Raises:
+        ValueError: as `membership_probe`.
+    """
     sides = [_finite(forget), _finite(unseen)]
     if min(map(len, sides)) < FOLDS:
         raise ValueError(
             f"A probe of membership needs {FOLDS} samples of each side, got {len(forget)}, {len(unseen)}."
         )
     is_forget = np.repeat([1, 0], [len(side) for side in sides])
-    scores = _cross_validated(np.concatenate(sides), is_forget, seed, "predict_proba")[:, 1]
-    return float(roc_auc_score(is_forget, scores))
+    strata = is_forget
+    if labels is not None:
+        # Of those too rare to be in every fold only the side counts; classes are numbered from 2 on.
+        both = 2 * (1 + np.unique(np.concatenate(labels), return_inverse=True)[1]) + is_forget
+        _, which, counts = np.unique(both, return_inverse=True, return_counts=True)
+        strata = np.where(counts[which] >= FOLDS, both, is_forget)
+        rest = [np.sum(strata == side) for side in (0, 1)]
+        strata = strata if all(count == 0 or count >= FOLDS for count in rest) else is_forget
+    scores = _cross_validated(np.concatenate(sides), is_forget, seed, "predict_proba", strata)[:, 1]
+    return scores[: len(forget)], scores[len(forget) :]
 
 
 def _finite(features: np.ndarray) -> np.ndarray:
@@ -72,7 +123,10 @@ def _finite(features: np.ndarray) -> np.ndarray:
     return features
 
 
-def _cross_validated(features: np.ndarray, target: np.ndarray, seed: int, method: str) -> np.ndarray:
+def _cross_validated(
+    features: np.ndarray, target: np.ndarray, seed: int, method: str, strata: np.ndarray | None = None
+) -> np.ndarray:
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    return cross_val_predict(model, features, target, cv=folds, method=method)
+    divided = list(folds.split(features, target if strata is None else strata))
+    return cross_val_predict(model, features, target, cv=divided, method=method)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import softmax
 
 # A calibrating temperature is looked for within these; a set that is classified without error has none above zero.
 TEMPERATURES = (0.25, 4.0)
@@ -172,6 +170,9 @@ def fitted_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         logits: shape (samples, classes).
         labels: shape (samples,).
     """
+    from scipy.optimize import brentq  # here, as it takes a second to import
+    from scipy.special import softmax
+
     logits = np.asarray(logits, dtype=np.float64)
     attained = logits[np.arange(len(labels)), labels].mean()
 

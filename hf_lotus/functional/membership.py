@@ -9,9 +9,12 @@ the member rate: never mix the two under one name.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 
 def prediction_entropy(probabilities: np.ndarray) -> np.ndarray:
@@ -52,6 +55,8 @@ def fit_attack(members: np.ndarray, non_members: np.ndarray) -> LogisticRegressi
     Raises:
         ValueError: if a side is empty or a statistic is not finite.
     """
+    from sklearn.linear_model import LogisticRegression  # here, as it takes a second to import
+
     sides = {"members": np.asarray(members, np.float64), "non-members": np.asarray(non_members, np.float64)}
     for name, statistics in sides.items():
         if statistics.ndim != 1 or len(statistics) == 0:
@@ -92,6 +97,8 @@ def auc(positives: np.ndarray, negatives: np.ndarray) -> float:
         positives: scores, shape (positives,); not empty.
         negatives: scores, shape (negatives,); not empty.
     """
+    from sklearn.metrics import roc_auc_score
+
     is_positive = np.repeat([1, 0], [len(positives), len(negatives)])
     return float(roc_auc_score(is_positive, np.concatenate([positives, negatives])))
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
 
 from hf_lotus.functional.arrays import check_labels, check_rows
 from hf_lotus.functional.margins import margins
@@ -33,6 +32,8 @@ def doubt(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns:
         float64, shape (samples,), 0 … 1.
     """
+    from scipy.special import log_softmax, logsumexp  # here, as it is slow to import
+
     others = np.array(log_softmax(np.asarray(logits, dtype=np.float64), axis=1))
     others[np.arange(len(labels)), labels] = -np.inf
     return np.exp(logsumexp(others, axis=1))
@@ -72,6 +73,12 @@ def margin_ranks(
     return ranks
 
 
+def _entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    from scipy.special import log_softmax
+
+    return prediction_entropy(np.exp(log_softmax(logits.astype(np.float64), axis=1)))
+
+
 def _by_rank(
     logits: np.ndarray, labels: np.ndarray, trained: tuple[np.ndarray, np.ndarray] | None = None
 ) -> np.ndarray:
@@ -83,7 +90,7 @@ def _by_rank(
 _ALONE: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "confidence": doubt,
     "margin": lambda logits, labels: -margins(logits, labels),
-    "entropy": lambda logits, labels: prediction_entropy(np.exp(log_softmax(logits.astype(np.float64), axis=1))),
+    "entropy": _entropy,
 }
 PROXIES = (*_ALONE, "margin_rank")
 

@@ -88,7 +88,7 @@ def summed_gradients(
 
 
 def reinitialized(model: nn.Module, seed: int) -> nn.Module:
-    """A model of the same architecture with freshly drawn weights, on the same device.
+    """A model of the same architecture with freshly drawn weights, on the same device; of one with adapters, without.
 
     The weights are drawn by the model's own initialisation from `seed`, without touching the global random state.
 
@@ -104,10 +104,27 @@ def reinitialized(model: nn.Module, seed: int) -> nn.Module:
             f"{type(model).__name__} has no `config` to rebuild it from with random weights. Pass one of transformers."
         )
     parameter = next(model.parameters())
+    if hasattr(model, "get_base_model"):  # PEFT's wrapper
+        model = model.get_base_model()  # type: ignore[operator]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         fresh = type(model)(copy.deepcopy(model.config))
     return fresh.to(device=parameter.device, dtype=parameter.dtype)
+
+
+def shares_frozen_weights(model: nn.Module) -> bool:
+    """Whether `frozen_copy` of a model shares weights with it: whether it has adapters (PEFT)."""
+    return hasattr(model, "peft_config")
+
+
+def frozen_copy(model: nn.Module) -> nn.Module:
+    """A copy of a model as it is, in eval mode, without gradients.
+
+    Of a model with adapters the weights that are not trained are shared with it, not copied: they never change. What
+    is trained, and all buffers, are the copy's own.
+    """
+    kept = [p for p in model.parameters() if not p.requires_grad] if shares_frozen_weights(model) else []
+    return copy.deepcopy(model, {id(parameter): parameter for parameter in kept}).eval().requires_grad_(False)
 
 
 def trainable_copy(model: nn.Module, like: nn.Module) -> nn.Module:

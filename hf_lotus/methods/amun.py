@@ -15,6 +15,7 @@ from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Roun
 from hf_lotus.methods.rounds import Pass, Streams
 
 _IMAGES = "pixel_values"
+_WHY, _OTHER = "it searches for adversarial examples by gradient", "Choose another method, such as margin_matching"
 # The search's steps, as a share of the radius.
 _STEP = 0.1
 # Images that are searched for at once: as many on any number of ranks, so that all find the same.
@@ -76,6 +77,12 @@ class AMUN(GradientMethod):
             raise ValueError(f"radius must be above 0 and finite, got {self.radius}.")
         if not 1 < self.growth < float("inf"):
             raise ValueError(f"growth must be above 1 and finite, got {self.growth}. The paper uses 2.")
+
+    def refusal(self, task: Task) -> str | None:
+        """Why there are no adversarial examples to be searched for."""
+        if task.kind == "text":
+            return f"{_WHY}, and a text is made of tokens, with nothing between them. {_OTHER}"
+        return None if task.kind in ("image", None) else f"{_WHY}, which is tried out on images alone. {_OTHER}"
 
     def streams(self, task: Task) -> Streams:
         """The forget set and the retain set, or the forget set alone."""

@@ -33,6 +33,7 @@ class Task:
         forget_classes: the classes of the forget set, in order.
         num_retain: samples of the retain set.
         num_forget: samples of the forget set.
+        kind: what the samples are, "image" or "text"; None where they are model inputs of the user's.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Task:
     forget_classes: tuple[int, ...] = ()
     num_retain: int = 0
     num_forget: int = 0
+    kind: str | None = None
 
     @property
     def is_batch_norm_model(self) -> bool:
@@ -290,6 +292,8 @@ class UnlearningMethod(ABC):  # noqa: B024 - its two kinds have the abstract met
         needs_unseen: whether unseen data is needed, unless whole classes are forgotten.
         depends_on_length: whether its steps depend on how many rounds there are to be: a run that was broken off can
             then be made neither longer nor shorter.
+        writes_all_weights: whether it writes to weights, trained or not, other than by gradient steps: it is then
+            refused where an adapter alone may change.
         needs_whole_weights: why every device must have all weights, where it must: the end of "it …". The method is
             then refused where FSDP or DeepSpeed divide them.
     """
@@ -299,6 +303,7 @@ class UnlearningMethod(ABC):  # noqa: B024 - its two kinds have the abstract met
     needs_teacher: ClassVar[bool] = False
     needs_unseen: ClassVar[bool] = False
     depends_on_length: ClassVar[bool] = False
+    writes_all_weights: ClassVar[bool] = False
     needs_whole_weights: ClassVar[str | None] = None
 
     if TYPE_CHECKING:  # its kinds that can be made are dataclasses, all of them

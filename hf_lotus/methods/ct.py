@@ -34,6 +34,7 @@ class CT(GradientMethod):
     """
 
     name: ClassVar[str] = "ct"
+    writes_all_weights: ClassVar[bool] = True
     paper: ClassVar[Paper] = Paper(
         key="cadet2024deep",
         title="Deep Unlearn: Benchmarking Machine Unlearning for Image Classification",

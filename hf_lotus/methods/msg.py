@@ -41,6 +41,7 @@ class MSG(GradientMethod):
     """
 
     name: ClassVar[str] = "msg"
+    writes_all_weights: ClassVar[bool] = True
     paper: ClassVar[Paper] = Paper(
         key="cadet2024deep",
         title="Deep Unlearn: Benchmarking Machine Unlearning for Image Classification",

@@ -16,6 +16,7 @@ from hf_lotus.methods.rounds import Pass, Streams
 from hf_lotus.utils.seeds import LABELS, derived_seed
 
 _IMAGES = "pixel_values"
+_WHY, _OTHER = "it learns noise by gradient in the place of samples", "Choose another method, such as margin_matching"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,12 @@ class UNSIR(GradientMethod):
             raise ValueError(f"noise_learning_rate must be above 0, got {self.noise_learning_rate}.")
         if not self.noise_weight >= 0:
             raise ValueError(f"noise_weight must be 0 or more, got {self.noise_weight}.")
+
+    def refusal(self, task: Task) -> str | None:
+        """Why it cannot learn noise in the place of samples."""
+        if task.kind == "text":
+            return f"{_WHY}, and a text is made of tokens, with nothing between them. {_OTHER}"
+        return None if task.kind in ("image", None) else f"{_WHY}, which is tried out on images alone. {_OTHER}"
 
     def streams(self, task: Task) -> Streams:
         """A few retain images of each class, and the forget set, or for classes as many places as noise is shown."""

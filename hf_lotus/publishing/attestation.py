@@ -12,16 +12,12 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-
 from hf_lotus.publishing.keys import hash_of, public_pem
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord
+from hf_lotus.utils.documents import first_problem
 from hf_lotus.utils.files import write_whole
 from hf_lotus.version import __version__
 
@@ -30,6 +26,7 @@ if TYPE_CHECKING:
 
 # Evidence beside a record: the signature of all files, this statement, and the bill of materials.
 SIGNATURE, ATTESTATION, BOM = "model.sig", "unlearning.intoto.json", "bom.cdx.json"
+_SCHEMA = "hf_lotus.publishing/unlearning_predicate"
 PREDICATE_TYPE = "https://hf-lotus/unlearning/v1"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -150,9 +147,8 @@ def check_attestation(
         return [f"its statement is none: {error}"]
     if types != (STATEMENT_TYPE, PREDICATE_TYPE):
         return [f"its statement is of the types {', '.join(map(str, types))}"]
-    problem = best_match(_validator().iter_errors(predicate))
-    if problem is not None:
-        return [f"its predicate is not as the schema says: {problem.message[:300]}"]
+    if problem := first_problem(predicate, _SCHEMA, "the predicate"):
+        return [f"its predicate is not as the schema says: {problem}"]
     wrong = []
     if subjects != dict(files):
         wrong.append(f"its files are others: {', '.join(_differing(subjects, files))}")
@@ -164,9 +160,3 @@ def check_attestation(
 
 def _differing(found: Mapping[str, object], expected: Mapping[str, object]) -> list[str]:
     return sorted(key for key in {*found, *expected} if found.get(key) != expected.get(key))
-
-
-@cache
-def _validator() -> Draft202012Validator:
-    schema = resources.files("hf_lotus.publishing").joinpath("schemas/unlearning_predicate.schema.json")
-    return Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_lotus.publishing.attestation import BOM
-from hf_lotus.publishing.record import RECORD, ForgetSetRecord, weight_digests
+from hf_lotus.publishing.manifest import changed_files
+from hf_lotus.publishing.record import RECORD, ForgetSetRecord
 from hf_lotus.utils.files import write_whole
 from hf_lotus.utils.text import counted
 from hf_lotus.version import __version__
@@ -38,21 +39,33 @@ def write_bom(folder: str | Path, name: str | None = None) -> Path:
 
     Args:
         folder: with weights and `forget_set.json`.
-        name: of the model; the folder's by default.
+        name: of the model; by default what its card calls it.
 
     Returns:
         its path.
 
     Raises:
         OSError: if there is no record.
-        ValueError: if the record cannot be read, the weights are not its own, or the package is not installed.
+        ValueError: if the record cannot be read, the files are not its own, its card has another name, or the package
+            is not installed.
     """
     folder = Path(folder)
     record = ForgetSetRecord.from_json(folder / RECORD)
-    if weight_digests(folder) != dict(record.weights):
-        raise ValueError(f"The weights in {folder} are not those of {RECORD}: a bill would be of another model.")
-    write_whole(folder / BOM, json.dumps(make_bom(record, name or folder.resolve().name), indent=1) + "\n")
+    if wrong := changed_files(folder, record.files):
+        raise ValueError(f"{', '.join(wrong)} in {folder}, by its {RECORD}: a bill would be of another model.")
+    recorded = model_name(folder, record)
+    if record.card.get("model_name") and name not in (None, recorded):
+        raise ValueError(
+            f"The card calls the model {recorded!r}, and the bill would call it {name!r}, which `verify` refuses. "
+            "Write the card anew first: hf-lotus card --model_name."
+        )
+    write_whole(folder / BOM, json.dumps(make_bom(record, name or recorded), indent=1) + "\n")
     return folder / BOM
+
+
+def model_name(folder: str | Path, record: ForgetSetRecord) -> str:
+    """What the card of a model calls it; where the record does not say, its folder's name."""
+    return str(record.card.get("model_name") or Path(folder).resolve().name)
 
 
 def make_bom(record: ForgetSetRecord, name: str) -> dict[str, Any]:

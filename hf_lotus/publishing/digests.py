@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import torch
@@ -19,13 +19,18 @@ from datasets import Dataset
 from torch import nn
 from tqdm.auto import tqdm
 
-from hf_lotus.data.columns import LABEL_NAMES, find_image_column
+from hf_lotus.data.columns import LABEL_NAMES, SampleColumns, find_samples
 from hf_lotus.data.duplicates import content_digests
 from hf_lotus.data.sized import sized
 from hf_lotus.publishing.merkle import tree_levels
 from hf_lotus.utils.files import write_private
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 SALT_BYTES = 32
+# What of a sample of each kind is digested.
+_CONTENT = {"image": "pixels", "text": "text", "audio": "samples"}
 # Each kind of hash begins differently, so that none can stand for another.
 _COMMITMENT, _SAMPLE = b"hf-lotus salt\0", b"hf-lotus sample\0"
 
@@ -35,7 +40,7 @@ class SampleDigests(TypedDict):
 
     Attributes:
         algorithm: of the salted digests.
-        content: what of a sample is digested: "pixels" or "values".
+        content: what of a sample is digested: "pixels", "text", "samples" or "values".
         salt_commitment: `Salt.commitment`.
         merkle_root: `merkle_root` of the samples.
         samples: their salted digests, sorted.
@@ -131,7 +136,7 @@ def digest_samples(
     samples: torch.utils.data.Dataset,
     labels: Sequence[int] | np.ndarray,
     salt: Salt,
-    image_column: str | None = None,
+    **columns: Unpack[SampleColumns],
 ) -> SampleDigests:
     """What a record tells of each sample: salted digests in their sorted order, and one Merkle root over them.
 
@@ -139,7 +144,7 @@ def digest_samples(
         samples: as `sample_contents` takes them.
         labels: their classes, shape (samples,).
         salt: the owner's.
-        image_column: name of the image column, where it cannot be told from the features.
+        **columns: of the samples, where they cannot be told from the features.
 
     Returns:
         the `digests` of a record, as JSON values.
@@ -147,7 +152,7 @@ def digest_samples(
     Raises:
         ValueError: if the samples have no content that a digest could tell.
     """
-    kind, contents = sample_contents(samples, image_column)
+    kind, contents = sample_contents(samples, **columns)
     listed = sorted(salted_digests(contents, labels, salt))
     return {
         "algorithm": "hmac-sha256",
@@ -158,27 +163,28 @@ def digest_samples(
     }
 
 
-def sample_contents(samples: torch.utils.data.Dataset, image_column: str | None = None) -> tuple[str, np.ndarray]:
+def sample_contents(samples: torch.utils.data.Dataset, **columns: Unpack[SampleColumns]) -> tuple[str, np.ndarray]:
     """A 32-byte digest of each sample's content, its label left out.
 
     Images are known by their decoded pixels, so that one saved again without loss is still the same; one saved again
-    as a JPEG is another, and so may be a JPEG that another decoder rounds differently. Samples without an image are
-    known by all their values.
+    as a JPEG is another, and so may be a JPEG that another decoder rounds differently. Texts are known by their
+    characters, to the last space, and clips by their samples on one channel. Others are known by all their values.
 
     Args:
         samples: a `datasets.Dataset`, or any data set whose samples are mappings.
-        image_column: name of the image column, where it cannot be told from the features.
+        **columns: of the samples, where they cannot be told from the features.
 
     Returns:
-        what was digested ("pixels" or "values"), and the digests, shape (samples,).
+        what was digested ("pixels", "text", "samples" or "values"), and the digests, shape (samples,).
 
     Raises:
         ValueError: if a sample is not the same when it is read again, or has values that have no content of their own.
     """
     if isinstance(samples, Dataset):
         samples = samples.with_format(None)
-        if find_image_column(samples, image_column) is not None:
-            return "pixels", content_digests(samples, image_column, by="pixels", size=32)
+        if (found := find_samples(samples, **columns)) is not None:
+            content = _CONTENT[found[0]]
+            return content, content_digests(samples, by=content, size=32, **columns)
     size = len(sized(samples))
     contents = np.empty(size, dtype="V32")
     if _values(samples[0]) != _values(samples[0]):

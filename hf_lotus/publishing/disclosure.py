@@ -14,13 +14,24 @@ helps: serve several requests together.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from hf_lotus.evaluation.results import Controls, ModelResult, UnlearningResult
 from hf_lotus.publishing.record import ForgetSetRecord
+from hf_lotus.utils.documents import read_document
+from hf_lotus.utils.files import write_private
+
+OWNERS = "hf-lotus owner's record"
+# Of a result's provenance, what tells nothing of the samples but their number.
+_PROVENANCE = (
+    *("model", "dataset", "samples", "method", "arguments", "passes", "processes"),
+    *("versions", "hardware", "command"),
+)
 
 # Samples from which a histogram is published where nobody says how many people there are; `publishes_histogram`.
 SMALLEST = 1000
@@ -98,7 +109,7 @@ def figure_decimals(name: str, value: float, samples: Mapping[str, int], null_st
     """The decimals that a figure's noise justifies; None for one that is not about samples, such as `seconds`.
 
     Args:
-        name: a field of `ModelResult` or `Controls`.
+        name: a field of `ModelResult` or `Controls`, or a metric of a plugin.
         value: the figure.
         samples: name of a set → its size.
         null_std: the measured deviation of RF-JSD over resamples, where it is known; closer than the bound.
@@ -108,8 +119,10 @@ def figure_decimals(name: str, value: float, samples: Mapping[str, int], null_st
     """
     if name in ("rf_jsd_z", "gap_deviations"):
         return 0  # in deviations, so its own is 1
-    if name not in _MEANS:
+    if name == "seconds":
         return None
+    if name not in _MEANS:  # of a plugin: nothing is known of it but the set that it is about
+        return justified_decimals(max(0.5, abs(value)) / math.sqrt(samples["forget"]))
     if name in ("rf_jsd", "rf_jsd_null_mean") and null_std:
         return justified_decimals(null_std)
     of, low, high = _MEANS[name]
@@ -238,7 +251,8 @@ def publishable(
 ) -> ForgetSetRecord:
     """The record as it may be published: no seed of the selection, rounded figures, a histogram only where many fit.
 
-    Classes that were chosen as such are no secret: their histogram stays.
+    What is public anyway is no secret: the histogram stays where classes were chosen as such, or the owner publishes
+    the row numbers.
 
     Args:
         record: in full.
@@ -247,12 +261,61 @@ def publishable(
         smallest: as in `publishes_histogram`.
     """
     record = without_seeds(record)
-    if record.class_histogram is not None and record.selector.get("by") != "class":
+    told = record.selector.get("by") == "class" or record.row_numbers is not None
+    if record.class_histogram is not None and not told:
         classes = max(2, *(entry["label"] + 1 for entry in record.class_histogram))
         if not publishes_histogram(record.rows, classes, people=people, chosen=chosen, smallest=smallest):
             record = replace(record, class_histogram=None)
     result = record.result
     if record.results is None or result is None:
         return record
-    values = rounded_result(result, {**record.results["samples"], "forget": record.rows}).to_dict()
+    values = rounded_result(result, {"forget": record.rows, **record.results["samples"]}).to_dict()
     return replace(record, results={**record.results, **{key: values[key] for key in ("models", "controls")}})
+
+
+def publishable_result(result: UnlearningResult, record: ForgetSetRecord) -> UnlearningResult:
+    """A result as it may be published beside a record: its figures are the record's, its provenance names no one.
+
+    Of the provenance only what is named in `_PROVENANCE` stays: the rounds' figures, duplicates that were found
+    and the digest of the split tell of the samples, and so does a command with a seed.
+
+    Args:
+        result: in full.
+        record: as it may be published, with what was measured.
+    """
+    recorded, about = record.result, result.provenance
+    assert recorded is not None
+    kept = {key: about[key] for key in _PROVENANCE if key in about} | {"selector": dict(record.selector)}
+    if record.selector.get("by") == "fraction":
+        kept.pop("command", None)
+    if about.get("seed") in record.seeds.values():
+        kept["seed"] = about["seed"]
+    return replace(recorded, provenance=kept)
+
+
+def write_owners_record(path: str | Path, record: ForgetSetRecord, result: UnlearningResult | None) -> None:
+    """Write the full record, and what was measured in full, for the owner alone; whole or not at all."""
+    document = {
+        "format": OWNERS,
+        "format_version": 1,
+        "record": record.to_document(),
+        "results": None if result is None else result.to_dict(),
+    }
+    write_private(path, json.dumps(document, indent=1) + "\n")
+
+
+def read_owners_record(path: str | Path, published: ForgetSetRecord) -> ForgetSetRecord:
+    """The full record of which a published one is what may be told.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: if it is none, or of another record.
+    """
+    document = read_document(path)
+    if not isinstance(document, dict) or document.get("format") != OWNERS:
+        raise ValueError(f"{path} is not the full record that hf-lotus keeps for a model's owner.")
+    full = ForgetSetRecord.from_document(document.get("record"), str(path))
+    told = replace(publishable(full), files=published.files, card=published.card)
+    if told.digest != published.digest:
+        raise ValueError(f"{path} is the full record of another model, or of this one before it was saved anew.")
+    return replace(full, files=published.files, card=published.card)

@@ -9,9 +9,9 @@ from typing import Any
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
-from hf_lotus.publishing.model_card import FIGURE, write_model_card
-from hf_lotus.publishing.record import ForgetSetRecord
-from hf_lotus.publishing.verification import RESULTS
+from hf_lotus.publishing.folder_checks import RESULTS
+from hf_lotus.publishing.model_card import FIGURE, write_model_card, write_recorded_card
+from hf_lotus.publishing.record import RECORD, ForgetSetRecord
 from hf_lotus.reporting.entropy_figure import comparison_figure
 
 
@@ -24,7 +24,7 @@ def write_evidence(
     record: ForgetSetRecord | None = None,
     **card: Any,
 ) -> None:
-    """Write results, figure and card of one comparison into `folder`.
+    """Write results, figure, record and card of one comparison into `folder`, in the order in which they bind.
 
     Args:
         folder: the model's folder, made if it is not there.
@@ -32,11 +32,15 @@ def write_evidence(
         name: the unlearned model's name in it.
         predictions: the unlearned model's predictions.
         evaluator: holds those of the original and the retrained model.
-        record: of the forget set, where there is one; the card then says what it says.
+        record: of the forget set, where there is one: it then lists all files, and the card says what it says.
         **card: `language`, `license`, `tags` and `model_name` of `write_model_card`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     result.to_json(folder / RESULTS)
     comparison_figure(evaluator.yardstick, name, predictions, folder / FIGURE)
-    write_model_card(folder, result, name, record, **card)
+    if record is not None:
+        record.listing(folder, **card).to_json(folder / RECORD)
+        write_recorded_card(folder)
+    else:
+        write_model_card(folder, result, name, **card)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import cast
 
@@ -19,34 +18,14 @@ from huggingface_hub import (
 )
 from transformers.utils import logging
 
-from hf_lotus.publishing.attestation import ATTESTATION, BOM, SIGNATURE
-from hf_lotus.publishing.model_card import CARD, FIGURE
-from hf_lotus.publishing.record import RECORD, WEIGHTS
+from hf_lotus.publishing.manifest import BOUND, PUBLISHED, WEIGHTS, matches, published_files
+from hf_lotus.publishing.signing import require_fresh
 from hf_lotus.publishing.sources import HTTP_ERROR, hub_id
-from hf_lotus.publishing.verification import RESULTS, require_whole
+from hf_lotus.publishing.verification import require_whole
 from hf_lotus.version import __version__
 
 logger = logging.get_logger(__name__)
 
-# All that is ever uploaded. Named one by one: a folder may also hold checkpoints, optimizer states, the training
-# arguments with a token in them, or a salt that somebody put there.
-PUBLISHED = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
-    CARD,
-    RECORD,
-    RESULTS,
-    FIGURE,
-    SIGNATURE,
-    ATTESTATION,
-    BOM,
-)
 # Replies after which the same request may succeed: someone else was faster, too many requests, trouble on the Hub.
 _TRANSIENT = (409, 412, 429, 500, 502, 503, 504)
 _LONGEST_WAIT = 120.0
@@ -64,9 +43,21 @@ class PublishError(OSError):
     """A model was not published. Nothing has changed in its folder, and no part of it is in the repository."""
 
 
-def published_files(folder: str | Path) -> list[Path]:
-    """The files of a model's folder that are published, by name."""
-    return sorted(path for path in Path(folder).iterdir() if path.is_file() and _matches(path.name, PUBLISHED))
+def files_to_publish(folder: str | Path) -> list[Path]:
+    """What of a folder is published: what its record lists, and the card, the record and what signs them.
+
+    Raises:
+        ValueError: if record, files and card do not belong together, a file is a link, which could point to anything
+            on this machine, or the signature is of other files.
+    """
+    record = require_whole(folder)
+    files = [path for path in published_files(folder) if path.name in record.files or path.name in BOUND]
+    if record.format_version == 1:
+        files = published_files(folder)
+    if links := [path.name for path in files if path.is_symlink()]:
+        raise ValueError(f"{folder} is not published: {', '.join(links)} only point elsewhere. Copy the files there.")
+    require_fresh(folder, [path.name for path in files])
+    return files
 
 
 def push(
@@ -94,10 +85,10 @@ def push(
         waits: seconds to wait before each further attempt after a reply that may be followed by a better one.
 
     Raises:
-        ValueError: if record, weights and card do not belong together, or `repo_id` is no repository's.
+        ValueError: as `files_to_publish`, or if `repo_id` is no repository's.
         PublishError: if there is no token, or the Hub refuses, or cannot be reached.
     """
-    require_whole(folder)
+    files = files_to_publish(folder)
     if not (token or get_token()):
         raise PublishError(
             f"{folder} was not pushed: there is no token. Log in with `hf auth login`, or set HF_TOKEN."
@@ -105,7 +96,7 @@ def push(
     api = HfApi(token=token, library_name="hf-lotus", library_version=__version__)
     for wait in [*waits, None]:
         try:
-            return _commit(api, Path(folder), repo_id, private, revision, commit_message)
+            return _commit(api, files, repo_id, private, revision, commit_message)
         except (HTTP_ERROR, OSError, RuntimeError) as error:
             status, asked = _reply(error)
             if wait is None or not _may_pass(error, status):
@@ -117,13 +108,13 @@ def push(
 
 
 def _commit(
-    api: HfApi, folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str
+    api: HfApi, paths: Sequence[Path], repo_id: str, private: bool | None, revision: str | None, message: str
 ) -> CommitInfo:
     repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     now = cast(ModelInfo, api.repo_info(repo_id, revision=revision))  # of a model, as no other type is asked for
-    files = {path.name: path for path in published_files(folder)}
+    files = {path.name: path for path in paths}
     there = {file.rfilename for file in now.siblings or []}
-    stale = sorted(name for name in there - files.keys() if "/" not in name and _matches(name, (*PUBLISHED, *WEIGHTS)))
+    stale = sorted(name for name in there - files.keys() if "/" not in name and matches(name, (*PUBLISHED, *WEIGHTS)))
     return api.create_commit(
         repo_id,
         [CommitOperationAdd(name, path) for name, path in files.items()] + [CommitOperationDelete(n) for n in stale],
@@ -131,10 +122,6 @@ def _commit(
         revision=revision,
         parent_commit=now.sha,  # a commit since would be of other files than those that were looked at
     )
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
@@ -191,3 +178,20 @@ def fetch(name: str | Path, revision: str | None = None) -> Path:
         return Path(snapshot_download(str(name), revision=revision, allow_patterns=[*PUBLISHED, *WEIGHTS]))
     except (HTTP_ERROR, OSError, ValueError) as error:
         raise OSError(f"The model {name} cannot be had: {explain(error)}.") from error
+
+
+def names_at(name: str, folder: Path) -> list[str] | None:
+    """The names of all files of the commit that `fetch` had, also of those that were not downloaded.
+
+    Args:
+        name: the repository's.
+        folder: that `fetch` gave; it is named after the commit.
+
+    Returns:
+        the names; None where the Hub cannot be asked.
+    """
+    try:
+        siblings = HfApi().model_info(name, revision=folder.name).siblings
+    except (HTTP_ERROR, OSError):
+        return None
+    return [file.rfilename for file in siblings or []]

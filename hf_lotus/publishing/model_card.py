@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -10,8 +10,10 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_lotus.evaluation.findings import AUDIT_PAGE
 from hf_lotus.evaluation.metrics import METRICS
 from hf_lotus.evaluation.results import ModelResult, UnlearningResult
+from hf_lotus.models.adapters import ADAPTER_CONFIG
 from hf_lotus.publishing.citations import citations
 from hf_lotus.publishing.record import IN_PROGRESS, RECORD, ForgetSetRecord, public_selector
 from hf_lotus.publishing.sources import source
@@ -56,9 +58,35 @@ def write_model_card(
         result: the comparison; None where nothing was measured.
         name: the unlearned model's name in it.
         record: what was forgotten.
-        **metadata: `language`, `license`, `tags` and `model_name` of the card's header, over what it has by itself.
+        **metadata: `language`, `license`, `tags` and `model_name` of the card's header, over what it has by itself and
+            what the record's `card` says.
     """
     folder = Path(folder)
+    told = {"model_name": folder.resolve().name, **(record.card if record is not None else {})}
+    told |= {key: value for key, value in metadata.items() if value is not None}
+    there = {file for file in (FIGURE, ADAPTER_CONFIG) if (folder / file).is_file()}
+    write_whole(folder / CARD, _card(result, name, record, there, told))
+
+
+def recorded_card(record: ForgetSetRecord) -> str:
+    """The one card that a record has, from nothing but the record."""
+    name = str((record.results or record.method).get("name", "unlearned"))
+    return _card(record.result, name, record, record.files.keys(), record.card)
+
+
+def write_recorded_card(folder: str | Path) -> None:
+    """Write the card of the record in a model's folder; the file appears whole or not at all."""
+    folder = Path(folder)
+    write_whole(folder / CARD, recorded_card(ForgetSetRecord.from_json(folder / RECORD)))
+
+
+def _card(
+    result: UnlearningResult | None,
+    name: str,
+    record: ForgetSetRecord | None,
+    files: Collection[str],
+    metadata: Mapping[str, Any],
+) -> str:
     if record is not None:
         facts = _from_record(record)
     else:
@@ -67,7 +95,9 @@ def write_model_card(
     unfinished = record is not None and record.status == IN_PROGRESS
     unchanged = record is not None and record.unchanged and not unfinished
     card = ModelCard.from_template(
-        _header(folder, facts, result[name] if result is not None else None, name, unfinished, metadata),
+        _header(
+            facts, result[name] if result is not None else None, name, unfinished, ADAPTER_CONFIG in files, metadata
+        ),
         template_str=resources.files("hf_lotus.publishing")
         .joinpath("templates/model_card.md")
         .read_text(encoding="utf-8"),
@@ -88,11 +118,13 @@ def write_model_card(
         requests=plain(", ".join(record.requests)) if record is not None else "",
         dataset_flag=facts.dataset["id"] or "DATA_SET",
         table=result.to_markdown() if result is not None else "Nothing has been measured.",
-        figure=FIGURE if (folder / FIGURE).is_file() and not unfinished else None,
+        audit=_audit(result, record),
+        audit_page=AUDIT_PAGE,
+        figure=FIGURE if FIGURE in files and not unfinished else None,
         settings={plain(key): plain(value) for key, value in facts.settings.items() if value is not None},
         citations=citations(facts.method),
     )
-    write_whole(folder / CARD, str(card))
+    return str(card)
 
 
 def _from_record(record: ForgetSetRecord) -> _Facts:
@@ -126,29 +158,30 @@ def _from_result(result: UnlearningResult) -> _Facts:
         about.get("samples", {}),
         settings,
         about.get("method", {}),
+        about.get("task", "image-classification"),
     )
 
 
 def _header(
-    folder: Path,
     facts: _Facts,
     measured: ModelResult | None,
     name: str,
     unfinished: bool,
+    adapted: bool,
     metadata: Mapping[str, Any],
 ) -> ModelCardData:
     base, dataset = facts.base["id"], facts.dataset["id"]
     tags = ["machine-unlearning", name, "hf-lotus", *(["unfinished"] if unfinished else [])]
-    more: dict[str, Any] = {"base_model_relation": "finetune"} if base else {}
+    more: dict[str, Any] = {"base_model_relation": "adapter" if adapted else "finetune"} if base else {}
     more |= {"license": metadata["license"]} if metadata.get("license") else facts.license
     return ModelCardData(
         base_model=base,
         datasets=[dataset] if dataset else None,
         language=metadata.get("language"),
-        library_name="transformers",
+        library_name="peft" if adapted else "transformers",
         pipeline_tag=facts.task,
         tags=[*tags, *(tag for tag in _several(metadata.get("tags")) if tag not in tags)],
-        model_name=metadata.get("model_name") or folder.resolve().name,
+        model_name=metadata.get("model_name"),
         eval_results=_eval_results(measured, facts) if measured is not None else None,
         **more,
     )
@@ -182,6 +215,12 @@ def _link(origin: Mapping[str, Any], prefix: str) -> str:
         return text
     at = f"/tree/{revision}" if revision and str(revision).isalnum() else ""
     return f"[{text}](https://huggingface.co/{prefix}{origin['id']}{at})"
+
+
+def _audit(result: UnlearningResult | None, record: ForgetSetRecord | None) -> str:
+    """What an audit found, in its own two sentences; "" where there was none."""
+    block = record.audit if record is not None else result.audit if result is not None else None
+    return plain(block["in_words"]) if block is not None else ""
 
 
 def _classes(record: ForgetSetRecord | None) -> str:

@@ -5,14 +5,16 @@ place. With the salt, the record proves of any sample that it was in the request
 is in the list or is not, the list has as many digests as there were samples, and the Merkle root fixes the list. The
 record commits to the salt, so that no other salt can be brought forward later.
 
+It binds all that is published with it: every file but itself, the card and what is signed or made from it
+(`manifest.BOUND`) is listed with its digest, and the card is what `model_card.recorded_card` makes of it.
+
 What the record tells someone WITHOUT the salt: the data set, by what kind of selector the samples were chosen and by
-how many of its values, their number, the classes they had, which of them were exactly identical to each other, and
-what was measured. Not which samples: digests cannot be tried out without the salt. But whoever holds the data set AND
-a short list of candidates (every user of a public data set) can compare each candidate's number of samples, classes
-and accuracy with the published ones, and a request may stand out. No salt prevents that; `class_histogram=False`
-leaves out the plainest hint, and several requests unlearned together hide each other. Someone WITH the salt can try
-out any sample they have: give it to an auditor, not to the public. One salt used for several records shows which of
-their samples are the same.
+how many of its values, their number, which of them were exactly identical to each other, and what was measured. Not
+which samples: digests cannot be tried out without the salt. But whoever holds the data set AND a short list of
+candidates (every user of a public data set) can compare what each candidate would make it tell. So a trainer keeps
+the full record for its owner (`owner_path`) and publishes what `disclosure.publishable` leaves of it. Someone WITH the
+salt can try out any sample they have: give it to an auditor, not to the public. One salt used for several records
+shows which of their samples are the same.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -30,22 +31,24 @@ import numpy as np
 from datasets import ClassLabel
 from torch.utils.data import Dataset
 
-from hf_lotus.data.columns import find_label_column, read_labels
+from hf_lotus.data.columns import SampleColumns, find_label_column, read_labels
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.results import Controls, ModelResult, UnlearningResult
-from hf_lotus.publishing.digests import Salt, SampleDigests, digest_samples, file_digest, merkle_root
+from hf_lotus.publishing.digests import Salt, SampleDigests, digest_samples, merkle_root
+from hf_lotus.publishing.manifest import WEIGHTS, listed_digests, matches
 from hf_lotus.publishing.sources import dataset_source, source
 from hf_lotus.utils.documents import first_problem, read_document, read_schema, write_document
 
 RECORD = "forget_set.json"
-FORMAT, FORMAT_VERSION = "hf-lotus forget set", 1
-_SCHEMA = "hf_lotus.publishing/forget_set"
+# Version 1 listed the weights alone, and its card was any that had the record's figures.
+FORMAT, FORMAT_VERSION = "hf-lotus forget set", 2
+_SCHEMAS = {1: "hf_lotus.publishing/forget_set_v1", FORMAT_VERSION: "hf_lotus.publishing/forget_set"}
 FINISHED, IN_PROGRESS = "finished", "in progress"
 # Entries that records of earlier versions do not have.
-_LATER = ("base_weights", "unchanged")
-_PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "seed", "duplicates", "proxy")
-# Files that `from_pretrained` takes weights from.
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*", "*.h5", "*.msgpack")
+_LATER = ("base_weights", "unchanged", "audit")
+# With a fraction and a seed anyone who has the data set draws the same samples: the owner's record alone has the seed.
+_PUBLIC_SELECTOR = ("by", "column", "num_values", "classes", "fraction", "duplicates", "proxy")
+_OWNERS_SELECTOR = (*_PUBLIC_SELECTOR, "seed")
 
 
 class ClassCount(TypedDict):
@@ -84,7 +87,8 @@ class ForgetSetRecord:
         hardware: what it ran on.
         seconds: wall time of the unlearning.
         results: name of the model, the rows of the table, controls, notes and sizes of the sets; None if unmeasured.
-        weights: file name → SHA-256.
+        files: name of every published file that the record binds → SHA-256; of version 1 the weights alone.
+        card: `model_name`, `language`, `license` and `tags` of the card, which the rest does not tell.
         base_weights: digest of the model's parameters and buffers before unlearning (`weights_digest`); None in
             records of earlier versions.
         unchanged: whether they are, bit for bit, the same after it: then nothing was unlearned.
@@ -92,6 +96,8 @@ class ForgetSetRecord:
         requests: ids of the deletion requests that were served, all since the first. They are published.
         previous: `digest` of the record before this one, where the model had been made to forget before.
         created: when it was written: UTC, ISO 8601.
+        audit: what an audit found, and the digest of its document (`publishing.audited`); None where there was none.
+        format_version: of the record; 1 for one that was read and binds less.
     """
 
     rows: int
@@ -110,13 +116,16 @@ class ForgetSetRecord:
     hardware: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     results: Mapping[str, Any] | None = None
-    weights: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
     base_weights: str | None = None
     unchanged: bool = False
     status: str = FINISHED
     requests: Sequence[str] = ()
     previous: str | None = None
     created: str = ""
+    audit: Mapping[str, Any] | None = None
+    format_version: int = FORMAT_VERSION
 
     @classmethod
     def of(
@@ -126,6 +135,8 @@ class ForgetSetRecord:
         salt: Salt | None,
         *,
         image_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
+        audio_column: str | None = None,
         class_names: Mapping[int, str] | None = None,
         selector: Mapping[str, Any] | None = None,
         class_histogram: bool = True,
@@ -138,6 +149,8 @@ class ForgetSetRecord:
             labels: their classes, shape (samples,).
             salt: the owner's; None records no digests.
             image_column: name of the image column, where it cannot be told from the features.
+            text_column: name of the text column or columns, likewise.
+            audio_column: name of the column of clips, likewise.
             class_names: class number → name.
             selector: by what they were chosen; only what tells of no one is recorded.
             class_histogram: whether to record how many samples each class had.
@@ -147,14 +160,17 @@ class ForgetSetRecord:
             ValueError: if the samples have no content that a digest could tell.
         """
         names = {int(number): str(name) for number, name in (class_names or {}).items()}
+        columns: SampleColumns = {
+            "image_column": image_column, "text_column": text_column, "audio_column": audio_column
+        }  # fmt: skip
         counts = sorted(Counter(np.asarray(labels).tolist()).items())
         histogram: list[ClassCount] = [
             {"label": number, "name": names.get(number), "rows": count} for number, count in counts
         ]
         return cls(
             rows=len(labels),
-            selector={"by": "not recorded", **public_selector(selector or {})},
-            digests=None if salt is None else digest_samples(samples, labels, salt, image_column),
+            selector={"by": "not recorded", **_chosen(selector or {}, _OWNERS_SELECTOR)},
+            digests=None if salt is None else digest_samples(samples, labels, salt, **columns),
             class_histogram=histogram if class_histogram else None,
             **what,
         )
@@ -168,6 +184,8 @@ class ForgetSetRecord:
         name: str | None = None,
         revision: str | None = None,
         image_column: str | None = None,
+        text_column: str | Sequence[str] | None = None,
+        audio_column: str | None = None,
         label_column: str | None = None,
         num_labels: int | None = None,
         open_rows: bool = False,
@@ -181,6 +199,8 @@ class ForgetSetRecord:
             name: the id or folder that the data set was loaded by.
             revision: the revision that was asked for.
             image_column: name of the image column, where it cannot be told from the features.
+            text_column: name of the text column or columns, likewise.
+            audio_column: name of the column of clips, likewise.
             label_column: name of the label column, where it cannot be told from the features.
             num_labels: the model's number of classes; chooses between several label columns.
             open_rows: also record the row numbers, for everyone to read.
@@ -199,6 +219,8 @@ class ForgetSetRecord:
             read_labels(split.forget, column),
             salt,
             image_column=image_column,
+            text_column=text_column,
+            audio_column=audio_column,
             class_names=dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else None,
             selector=split.selector,
             dataset=origin,
@@ -242,9 +264,30 @@ class ForgetSetRecord:
         )
 
     @property
+    def weights(self) -> dict[str, str]:
+        """Those of the listed files that weights are loaded from: name → SHA-256."""
+        return {name: digest for name, digest in self.files.items() if matches(name, WEIGHTS)}
+
+    def listing(self, folder: str | Path, **card: Any) -> ForgetSetRecord:
+        """The record of what lies in a folder: with the digests of its files, and what its card needs.
+
+        Args:
+            folder: with all that is published but the card.
+            **card: `model_name`, `language`, `license` and `tags` of the card; by default the folder's name, and none.
+        """
+        tags = card.get("tags") or []
+        told = {
+            "model_name": card.get("model_name") or Path(folder).resolve().name,
+            "language": card.get("language"),
+            "license": card.get("license"),
+            "tags": [tags] if isinstance(tags, str) else list(tags),
+        }
+        return replace(self, files=listed_digests(folder), card=told, format_version=FORMAT_VERSION)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the record, whatever its file's layout: what the card and a following record call it by."""
-        text = json.dumps(self._document(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(self.to_document(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -254,7 +297,7 @@ class ForgetSetRecord:
             return None
         found = self.results
         models = tuple(ModelResult(**model) for model in found["models"])
-        return UnlearningResult(models, Controls(**found["controls"]), tuple(found["notes"]))
+        return UnlearningResult(models, Controls(**found["controls"]), tuple(found["notes"]), audit=self.audit)
 
     def measured(self, result: UnlearningResult, name: str) -> ForgetSetRecord:
         """The record with what was measured, and where.
@@ -278,7 +321,7 @@ class ForgetSetRecord:
         Raises:
             ValueError: if something in it is none of JSON's values, or not what the schema says.
         """
-        write_document(path, self._document(), schema=_SCHEMA)
+        write_document(path, self.to_document(), schema=_SCHEMAS[self.format_version])
 
     @classmethod
     def from_json(cls, path: str | Path) -> ForgetSetRecord:
@@ -289,42 +332,57 @@ class ForgetSetRecord:
             ValueError: if the file is not a record, is of another format version, or has anything in it that this
                 version does not know or that is not as it must be; the message says what and where.
         """
-        document = read_document(path)
+        return cls.from_document(read_document(path), str(path))
+
+    @classmethod
+    def from_document(cls, document: Any, path: str) -> ForgetSetRecord:
+        """The record in JSON values; `path` is where they stand, for the error.
+
+        Raises:
+            ValueError: as `from_json`.
+        """
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"{path} is not a forget-set record of hf-lotus.")
-        if document.get("format_version") != FORMAT_VERSION:
+        version = document.get("format_version")
+        if type(version) is not int or version not in _SCHEMAS:
             raise ValueError(
-                f"{path} is of format version {document.get('format_version')!r}, and this version of hf-lotus reads "
-                f"version {FORMAT_VERSION}. Read it with the version that wrote it, or a newer one."
+                f"{path} is of format version {version!r}, and this version of hf-lotus reads versions "
+                f"{', '.join(map(str, _SCHEMAS))}. Read it with the version that wrote it, or a newer one."
             )
-        if problem := first_problem(document, _SCHEMA):
+        if problem := first_problem(document, _SCHEMAS[version]):
             raise ValueError(f"{path} is not a record that this version understands: {problem}.")
-        record = cls(**{key: value for key, value in document.items() if key not in ("format", "format_version")})
+        values = {key: value for key, value in document.items() if key != "format"}
+        if version == 1:
+            values["files"] = values.pop("weights")
+        record = cls(**values)
         try:
             _ = record.result
         except TypeError as error:
             raise ValueError(f"{path} has results that this version does not understand: {error}.") from error
         return record
 
-    def _document(self) -> dict[str, Any]:
-        document = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+    def to_document(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        document = {"format": FORMAT, "format_version": self.format_version, **asdict(self)}
+        if self.format_version == 1:
+            document["weights"] = document.pop("files")
+            del document["card"]
         # Left out where they say nothing, so that the records of earlier versions keep their digests.
         return {key: value for key, value in document.items() if key not in _LATER or value}
 
 
 def public_selector(selector: Mapping[str, Any]) -> dict[str, Any]:
-    """What may be told of how samples were chosen; anything else may be people, or a file named after one."""
-    return {key: value for key, value in selector.items() if key in _PUBLIC_SELECTOR}
+    """What may be told of how samples were chosen; anything else may be people, a file named after one, or a seed."""
+    return _chosen(selector, _PUBLIC_SELECTOR)
 
 
-def schema() -> dict[str, object]:
+def _chosen(selector: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in selector.items() if key in names}
+
+
+def schema(version: int = FORMAT_VERSION) -> dict[str, object]:
     """The JSON Schema of `forget_set.json`."""
-    return read_schema(_SCHEMA)
-
-
-def now() -> str:
-    """The time, as a record has it."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return read_schema(_SCHEMAS[version])
 
 
 def salt_path(folder: str | Path) -> Path:
@@ -333,7 +391,7 @@ def salt_path(folder: str | Path) -> Path:
     return folder.with_name(f"{folder.name}.forget_set.salt")
 
 
-def weight_digests(folder: str | Path) -> dict[str, str]:
-    """File name → SHA-256 of every file that weights could be loaded from."""
-    paths = {path for pattern in WEIGHTS for path in Path(folder).glob(pattern) if path.is_file()}
-    return {path.name: file_digest(path) for path in sorted(paths)}
+def owner_path(folder: str | Path) -> Path:
+    """Where the full record of a model's folder is kept for its owner: beside the folder, as the salt is."""
+    folder = Path(folder).resolve()
+    return folder.with_name(f"{folder.name.removesuffix('.part')}.forget_set.owner.json")

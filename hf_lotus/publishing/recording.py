@@ -13,7 +13,7 @@ from hf_lotus.publishing.record import ForgetSetRecord, salt_path
 # What of the data arguments a verification needs again to cut the data set in the same way.
 LOADING = (
     *("dataset_config", "train_split", "unseen_split", "test_split", "unseen_fraction", "split_seed"),
-    *("image_column", "label_column", "duplicates"),
+    *("image_column", "text_column", "audio_column", "label_column", "max_length", "duplicates"),
 )
 
 
@@ -60,6 +60,8 @@ def record_split(
         name=data.dataset_name,
         revision=data.dataset_revision,
         image_column=data.image_column,
+        text_column=data.text_column,
+        audio_column=data.audio_column,
         label_column=data.label_column,
         num_labels=num_labels,
         open_rows=arguments.record_rows,

@@ -22,9 +22,9 @@ from hf_lotus.publishing.attestation import (
     write_attestation,
 )
 from hf_lotus.publishing.digests import file_digest
-from hf_lotus.publishing.hub import published_files
 from hf_lotus.publishing.keys import read_private_key, read_public_key
-from hf_lotus.publishing.record import RECORD, WEIGHTS, ForgetSetRecord
+from hf_lotus.publishing.manifest import WEIGHTS, published_files
+from hf_lotus.publishing.record import RECORD, ForgetSetRecord
 from hf_lotus.publishing.verification import Check, require_whole
 
 if TYPE_CHECKING:
@@ -88,6 +88,27 @@ def sign(folder: str | Path, key: str | Path, password: str | None = None) -> li
     finally:
         unfinished.unlink(missing_ok=True)
     return sorted(path.name for path in chosen)
+
+
+def require_fresh(folder: str | Path, files: Iterable[str]) -> None:
+    """Raise a ValueError if a model's signature is of other files than these; not if there is none.
+
+    Args:
+        folder: the model's.
+        files: the names of all that is to be published.
+    """
+    folder = Path(folder)
+    if not (folder / SIGNATURE).is_file():
+        return
+    stale = _stale(folder)
+    wrong = [] if stale.holds else [stale.detail]
+    if stale.holds and (new := sorted(set(files) - {SIGNATURE, *_listed(folder)})):
+        wrong.append(f"{', '.join(new)} came after it")
+    if wrong:
+        raise ValueError(
+            f"{folder} is not published, as {SIGNATURE} is of other files: {wrong[0]}. Sign the folder again with "
+            f"hf-lotus sign, or publish it unsigned: delete {SIGNATURE} and {ATTESTATION}."
+        )
 
 
 def check_signature(folder: str | Path, key: str | Path | None) -> list[Check]:

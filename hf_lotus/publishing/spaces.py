@@ -12,14 +12,14 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parents[1]
 # The wheel has the metrics inside the package, a clone beside it.
 _FOLDER = next((p for p in (_PACKAGE / "metrics", _PACKAGE.parent / "metrics") if p.is_dir()), None)
-SPACES = ("rf_jsd", "jsd", "membership_inference")
+SPACES = ("rf_jsd", "jsd", "membership_inference", "klom", "relative_test", "rmia")
 
 
 def metric_path(name: str) -> str:
     """Folder of a metric, for `evaluate.load(metric_path("rf_jsd"))`.
 
     Args:
-        name: "rf_jsd", "jsd" or "membership_inference".
+        name: one of `SPACES`, such as "rf_jsd".
 
     Raises:
         ValueError: for another name.

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import ORIGINAL, RETRAIN
@@ -34,6 +32,9 @@ def entropy_figure(models: Mapping[str, Mapping[str, Predictions]], path: str | 
         path: where to write the figure; the suffix decides the format.
         title: heading of the figure.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, as it takes a second to import
+    from matplotlib.figure import Figure
+
     first = next(iter(models.values()))
     held_out = "test" if "test" in first else "unseen"
     splits = [split for split in ("retain", "forget", held_out) if split in first]

@@ -69,6 +69,7 @@ def _facts(results: Sequence[UnlearningResult]) -> list[tuple[str, str]]:
     facts: dict[str, list[str]] = {}
     for result in results:
         about = result.provenance
+        identical, _, found = (about.get("duplicates") or "").partition(": ")  # "Identical images: …"
         seen = {
             "Protocol": about.get("protocol"),
             "Model": _short(about.get("model")),
@@ -76,7 +77,7 @@ def _facts(results: Sequence[UnlearningResult]) -> list[tuple[str, str]]:
             "Forgotten": _short(about.get("selector")),
             "Samples": _short(about.get("samples")),
             "Seed": about.get("seed"),
-            "Identical images": (about.get("duplicates") or "").removeprefix("Identical images: ") or None,
+            identical or "Identical samples": found or None,
             "Training of the original (s)": _short(about.get("original_seconds")),
             "Hardware": _short(about.get("hardware")),
             "Versions": _short(about.get("versions")),

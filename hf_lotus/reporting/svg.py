@@ -16,6 +16,8 @@ WIDTH, HEIGHT = 400, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 10, 42
 # Width of a letter of the labels, in a wide font, to keep them apart.
 _LETTER = 7.0
+# Letters of a row's label that are shown.
+_MOST_LETTERS = 20
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "5 5")
 
 
@@ -222,6 +224,41 @@ def bars(
         parts += [_line(x(reference), TOP, x(reference), bottom, "target reference")]
     parts += [_line(left, TOP, left, bottom, "axis"), _text((left + WIDTH - RIGHT) / 2, bottom + 34, x_title)]
     return _svg(parts, title, height)
+
+
+def dots(
+    values: Sequence[tuple[str, float, tuple[float, float] | None, str]],
+    title: str,
+    x_title: str,
+    reference: float | None = None,
+) -> str:
+    """Marks with their intervals, one a row, beside a dashed line that they are held against.
+
+    Args:
+        values: (label, value, interval or None, kind) of each.
+        title: what the chart shows, for those who cannot see it.
+        x_title: title of the axis.
+        reference: where the line stands, or None.
+    """
+    labels = [label if len(label) <= _MOST_LETTERS else label[: _MOST_LETTERS - 1] + "…" for label, *_ in values]
+    left = LEFT + max(0.0, max(map(len, labels)) * _LETTER - LEFT + 14)
+    step, height = 26, len(values) * 26 + TOP + BOTTOM
+    spread = [bound for _, value, interval, _ in values for bound in (value, *(interval or ()))]
+    x = Axis.around([*spread, *([] if reference is None else [reference])], left, WIDTH - RIGHT)
+    bottom, parts = height - BOTTOM, []
+    for value in x.ticks(4):
+        parts += [_line(x(value), TOP, x(value), bottom, "grid"), _text(x(value), bottom + 15, _tick(value))]
+    if reference is not None:
+        parts += [_line(x(reference), TOP, x(reference), bottom, "target reference")]
+    for row, (label, (name, value, interval, kind)) in enumerate(zip(labels, values, strict=True)):
+        middle = TOP + row * step + step / 2
+        parts += [_text(left - 8, middle + 4, label, "end")]
+        if interval is not None:
+            parts += [_line(x(interval[0]), middle, x(interval[1]), middle, f"error {kind}")]
+            parts += [_line(x(end), middle - 4, x(end), middle + 4, f"error {kind}") for end in interval]
+        parts += [_mark(x(value), middle, kind, f"{name}: {_tick(value)}")]
+    parts += [_line(left, bottom, WIDTH - RIGHT, bottom, "axis")]
+    return _svg([*parts, _text(WIDTH - RIGHT, bottom + 34, x_title, "end")], title, height)
 
 
 def lines(series: Mapping[str, Sequence[tuple[float, float]]], title: str, x_title: str, y_title: str) -> str:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from hf_lotus.evaluation.attacks import entropy_attack
 from hf_lotus.evaluation.evaluator import Evaluator
@@ -25,6 +22,9 @@ from hf_lotus.requests.queue import RequestQueue, RequestRun
 from hf_lotus.requests.retained import accuracy_on, retained_by_all
 from hf_lotus.utils.files import write_whole
 from hf_lotus.utils.text import counted, markdown_table, number, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 HISTORY, HISTORY_FIGURE = "history.md", "history.png"
 _SPLITS = ("retain", "test", "unseen")
@@ -132,6 +132,9 @@ def history_figure(runs: Sequence[RequestRun], path: str | Path) -> None:
         runs: those that are done, in order.
         path: where to write the figure; the suffix decides the format.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, as it takes a second to import
+    from matplotlib.figure import Figure
+
     measured = _measured(runs)
     steps = [ORIGINAL, *(f"run {number}" for number in measured)]
     names = list(dict.fromkeys(name for found in measured.values() for name in found["requests"]))

@@ -27,22 +27,24 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from datasets import Dataset
-
-from hf_lotus.data.splits import ForgetRetainSplit
-from hf_lotus.publishing.digests import Salt
-from hf_lotus.requests.retained import Retained
-from hf_lotus.trainer.output_folder import remove_work
 from hf_lotus.utils.documents import first_problem, parse_document, read_document, read_text
 from hf_lotus.utils.files import only_one, sync, write_private
 from hf_lotus.utils.text import counted
 
+# To add and to list requests is done in a moment: what takes seconds to import is imported where it is used.
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset
+
+    from hf_lotus.publishing.digests import Salt
+    from hf_lotus.requests.retained import Retained
+
 FORMAT, FORMAT_VERSION = "hf-lotus deletion request", 1
 _SCHEMA = "hf_lotus.requests/deletion_request"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _RETAINED = "retained.npz"
 
 
@@ -76,7 +78,7 @@ class DeletionRequest:
             date.fromisoformat(self.date)
         except ValueError as error:
             raise ValueError(f"The date of request {self.id} must be YYYY-MM-DD, got {self.date!r}.") from error
-        if problem := first_problem(self._document(), _SCHEMA, "the request"):
+        if not self._is_ordinary() and (problem := first_problem(self._document(), _SCHEMA, "the request")):
             raise ValueError(f"Request {self.id} is not one that this version understands: {problem}")
 
     @staticmethod
@@ -90,6 +92,8 @@ class DeletionRequest:
         Raises:
             ValueError: if the data set has not all that it names, or nothing else.
         """
+        from hf_lotus.data.splits import ForgetRetainSplit
+
         chosen = self.selector
         if chosen["by"] == "rows":
             split = ForgetRetainSplit.from_indices(dataset, chosen["rows"])
@@ -132,6 +136,20 @@ class DeletionRequest:
             return cls(**document)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{where} is not a deletion request that this version understands: {error}") from error
+
+    def _is_ordinary(self) -> bool:
+        """Whether it is plainly as the schema says; for what is not, the schema is asked, which is slow to load."""
+        chosen = self.selector
+        if not (isinstance(self.received, str) and _DAY.fullmatch(self.date) and isinstance(chosen, dict)):
+            return False
+        match chosen:
+            case {"by": "rows", "rows": list(rows), **others}:
+                return bool(rows) and not others and all(type(row) is int and row >= 0 for row in rows)
+            case {"by": "column", "column": str(), "values": list(names), **others}:
+                return bool(names) and not others and all(isinstance(name, str) for name in names)
+            case {"by": "class", "classes": list(names), **others}:
+                return bool(names) and not others and all(isinstance(name, str) for name in names)
+        return False
 
     def _document(self) -> dict[str, Any]:
         return {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
@@ -185,6 +203,8 @@ class RequestRun:
     @property
     def retained(self) -> Retained | None:
         """Who was right on which retained sample; None where an earlier version made the run, or it made no model."""
+        from hf_lotus.requests.retained import Retained
+
         path = self.folder / _RETAINED
         return Retained.read(path) if path.is_file() else None
 
@@ -195,6 +215,8 @@ class RequestRun:
 
     def keep(self, measured: Mapping[str, object], retained: Retained) -> None:
         """Take what was measured, and the model as it is in `work`: the run needs nothing but `finish` any more."""
+        from hf_lotus.trainer.output_folder import remove_work
+
         remove_work(self.work)
         write_private(self.folder / _RETAINED, retained.to_bytes())
         for path in (*self.work.iterdir(), self.work):
@@ -227,6 +249,11 @@ class RequestRun:
 
     def _write(self, name: str, document: Mapping[str, object]) -> None:
         write_private(self.folder / name, json.dumps(document, indent=1) + "\n")
+
+
+def is_queue(folder: str | Path) -> bool:
+    """Whether a folder is that of a queue."""
+    return (Path(folder) / "requests").is_dir()
 
 
 class RequestQueue:
@@ -302,6 +329,10 @@ class RequestQueue:
         """The run that made the model that is unlearned next; None where that is the original."""
         return next((run for run in reversed(self.runs()) if run.is_done and run.model is not None), None)
 
+    def models(self) -> list[Path]:
+        """The folders of the models that were finished, each made from the one before it."""
+        return [run.model for run in self.runs() if run.is_done and run.model is not None]
+
     def salt(self) -> Salt:
         """The salt of all plans and records; made before the first of them.
 
@@ -309,6 +340,8 @@ class RequestQueue:
             ValueError: if it is gone, or another than that of the plans: no request that was served before could be
                 told from others any more.
         """
+        from hf_lotus.publishing.digests import Salt
+
         runs = self.runs()
         if runs and not self.salt_path.exists():
             raise ValueError(

@@ -13,17 +13,19 @@ from datasets import Dataset
 from huggingface_hub import CommitInfo
 from transformers import PreTrainedModel
 
-from hf_lotus.data.columns import read_labels
+from hf_lotus.data.columns import find_image_column, read_labels
 from hf_lotus.data.loading import DatasetArguments, LoadedData, load_splits
+from hf_lotus.data.perceptual import find_lookalikes, perceptual_hashes
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.methods import LoTUS, UnlearningMethod
-from hf_lotus.models.loading import ModelArguments, load_model, load_processor, on_device
+from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student, on_device
+from hf_lotus.publishing.chain import require_chain
 from hf_lotus.publishing.digests import salted_digests, sample_contents, weights_digest
 from hf_lotus.publishing.hub import push
-from hf_lotus.publishing.record import RECORD, ForgetSetRecord, now
+from hf_lotus.publishing.record import RECORD, ForgetSetRecord
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.requests.history import measure_requests, write_history
@@ -34,6 +36,7 @@ from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.checkpoints import last_whole_checkpoint
 from hf_lotus.trainer.publisher import UNCHANGED
 from hf_lotus.trainer.trainer import UnlearningTrainer
+from hf_lotus.utils.clock import now
 from hf_lotus.utils.text import counted
 
 
@@ -200,8 +203,10 @@ class Service:
 
     def _make(self) -> None:
         """Unlearn, measure, and leave the model and what was measured in the run's folder."""
+        if self.arguments.process_index == 0:  # before a run is begun
+            require_chain(self.queue.models())
         source = self.model.model_name_or_path, self.model.model_revision
-        original, latest = load_model(*source), self.queue.latest()
+        original, latest = load_student(self.model), self.queue.latest()
         self.original_digest = weights_digest(original)
         if latest is not None and latest.plan["original"] != self.original_digest:
             raise ValueError(
@@ -210,6 +215,7 @@ class Service:
             )
         with self.arguments.main_process_first(desc="loading the data set"):
             data = load_splits(self.data, original.config.num_labels, self._select)
+        self._tell_of_lookalikes(data)
         previous = _record_of(latest)
         trainer = self._trainer(original, latest, previous, data)
         self._train(trainer)
@@ -225,6 +231,24 @@ class Service:
                 self._retained(data, trainer.evaluator.yardstick.original["retain"], predictions["retain"]),
             )
         trainer.end()
+
+    def _tell_of_lookalikes(self, data: LoadedData) -> None:
+        """Say which retained pictures look like one that is to be forgotten; whether they go too is their owner's."""
+        column = find_image_column(data.split.dataset, self.data.image_column)
+        if column is None or self.data.duplicates == "ignore" or self.arguments.process_index:
+            return
+        hashes = perceptual_hashes(row[column] for row in data.split.retain.select_columns([column]))
+        near = {
+            data.split.retain_rows[row]
+            for picture in data.split.forget.select_columns([column])
+            for row in find_lookalikes(picture[column], hashes).rows
+        }
+        if near:
+            shown = ", ".join(map(str, sorted(near)[:10])) + (", …" if len(near) > 10 else "")
+            self.say(
+                f"{len(near)} retained pictures look like one that is to be forgotten, and stay (rows {shown}). Where "
+                "they are copies of it, request them too."
+            )
 
     def _withdraw(self, trainer: UnlearningTrainer) -> None:
         """Leave the requests open: a model that has not changed has forgotten nothing."""
@@ -248,7 +272,7 @@ class Service:
     def _select(self, train: Dataset, _: DatasetArguments, label_column: str) -> ForgetRetainSplit:
         """Find the samples of all requests by their salted digests; begin the run where none was begun."""
         salt = self.queue.salt()
-        contents = sample_contents(train, self.data.image_column)[1]
+        contents = sample_contents(train, **self.data.columns)[1]
         digests: np.ndarray = np.array(salted_digests(contents, read_labels(train, label_column), salt))
         self.found.digests = digests
         # Asked again: on several ranks the first may have begun it since.
@@ -312,17 +336,16 @@ class Service:
                 data.split, self.data, recorded, where, num_labels, base_model=base, requests=requests
             )
         trainer = UnlearningTrainer(
-            model=copy.deepcopy(original) if latest is None else load_model(str(latest.model)),
+            model=copy.deepcopy(original) if latest is None else load_model(str(latest.model), task=self.model.task),
             args=arguments,
             method=self.method,
             forget_dataset=data.split.forget,
             retain_dataset=data.split.retain,
             unseen_dataset=data.unseen,
             eval_dataset=data.test,
-            processing_class=load_processor(self.model.model_name_or_path, self.model.model_revision),
-            image_column=self.data.image_column,
-            label_column=self.data.label_column,
+            processing_class=load_processor(self.model.model_name_or_path, self.model.model_revision, self.model.task),
             forget_set=record,
+            **self.data.inputs,
         )
         if previous is not None:
             trainer.follow(previous)
@@ -330,11 +353,11 @@ class Service:
 
     def _measure(self, trainer: UnlearningTrainer, original: PreTrainedModel, data: LoadedData) -> None:
         """Measure against the original on all that was ever forgotten: what the record and the card are of."""
-        retrained = [on_device(load_model(name), trainer.args.device) for name in self.model.retrained]
+        task, device = self.model.task, trainer.args.device
+        retrained = [on_device(load_model(name, task=task), device) for name in self.model.retrained]
         forgotten = data.split.dataset.select(self._all_forgotten(data))
         sets = {"forget": forgotten, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
-        columns = {"image_column": self.data.image_column, "label_column": self.data.label_column}
-        splits, class_wise = ready_splits(sets, original.config, trainer.processing_class, **columns)
+        splits, class_wise = ready_splits(sets, original.config, trainer.processing_class, **self.data.inputs)
         options: dict[str, Any] = {
             "further_retrained": retrained,
             "class_wise": class_wise,

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 
 from hf_lotus.data.batches import read_dataset_labels
-from hf_lotus.data.images import ReadyImages
+from hf_lotus.data.samples import are_ready
 from hf_lotus.methods import UnlearningMethod, describe
 from hf_lotus.publishing.digests import sample_contents, weights_digest
 from hf_lotus.trainer.arguments import UnlearningArguments
@@ -125,18 +125,23 @@ def teacher_logits_key(identity: Mapping[str, Any], side: str, device: torch.dev
 
 def _own_fingerprint(dataset: Dataset) -> str | None:
     """What `datasets` tells a set by, where it is one of its own."""
-    return getattr(getattr(dataset, "images", dataset), "_fingerprint", None)
+    return getattr(_source(dataset), "_fingerprint", None)
+
+
+def _source(dataset: Dataset) -> Dataset:
+    """The raw rows of samples that were made ready."""
+    return dataset.source if are_ready(dataset) else dataset
 
 
 def _set_digest(dataset: Dataset) -> str:
     """SHA-256 of a set's labels, of which rows it has, and of a few samples from all over it, as a model gets them."""
     labels = read_dataset_labels(dataset).numpy()
     sha = hashlib.sha256(f"{len(labels)} samples".encode() + labels.tobytes())
-    rows = getattr(getattr(dataset, "images", dataset), "_indices", None)
+    rows = getattr(_source(dataset), "_indices", None)
     if rows is not None:
         sha.update(rows.column(0).to_numpy().tobytes())
-    if isinstance(dataset, ReadyImages) and dataset.pipeline.range is not None:
-        sha.update(b"".join(bound.numpy().tobytes() for bound in dataset.pipeline.range))
+    if are_ready(dataset) and dataset.input_range is not None:
+        sha.update(b"".join(bound.numpy().tobytes() for bound in dataset.input_range))
     few = np.unique(np.linspace(0, len(labels) - 1, _SAMPLES_READ).astype(int)).tolist()
     with random_state_kept():  # reading samples may draw random numbers
         try:

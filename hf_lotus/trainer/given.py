@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.utils.data import Dataset
@@ -13,12 +13,18 @@ from transformers import TrainerCallback
 
 from hf_lotus.data.batches import read_dataset_labels
 from hf_lotus.data.checks import require_unseen
+from hf_lotus.data.columns import InputOptions
 from hf_lotus.data.prepared import num_samples, ready_splits
+from hf_lotus.data.samples import kind_of, require_augmentable
 from hf_lotus.methods import METHODS, GradientMethod, LoTUS, Task, UnlearningMethod, WeightEdit, name_of
 from hf_lotus.methods.base import RefusedModel
+from hf_lotus.models.adapters import is_adapted
 from hf_lotus.models.checks import check_models
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.stopping import stopping_callbacks
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +36,7 @@ class Given:
         args: the training arguments, a copy of the user's, settled by the method for this task.
         splits: "forget", "retain", "unseen" and "test" → data set made ready, or None.
         task: what is unlearned.
-        columns: `image_column`, `label_column` and `num_labels`, by which further data sets are made ready.
+        options: `InputOptions` and `num_labels`, by which further data sets are made ready.
         stopping: what stops the run early.
     """
 
@@ -38,7 +44,7 @@ class Given:
     args: UnlearningArguments
     splits: Mapping[str, Dataset | None]
     task: Task
-    columns: Mapping[str, Any]
+    options: Mapping[str, Any]
     stopping: tuple[TrainerCallback, ...] = ()
 
     @property
@@ -66,8 +72,7 @@ def check_given(
     *,
     retrain_model: nn.Module | None = None,
     processing_class: object | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
+    **options: Unpack[InputOptions],
 ) -> Given:
     """Check what a trainer is given, make its sets ready, and settle its arguments.
 
@@ -78,8 +83,7 @@ def check_given(
         sets: "forget", "retain", "unseen" and "test" → data set as the user gave it, or None.
         retrain_model: a model to measure from.
         processing_class: the model's image processor or tokenizer.
-        image_column: name of the image column, where it cannot be told from the features.
-        label_column: name of the label column, likewise.
+        **options: columns and lengths, where they cannot be told from the features and the processor.
 
     Raises:
         TypeError: for a streamed data set, other arguments, or a method that is not one.
@@ -94,24 +98,29 @@ def check_given(
         raise TypeError(f"args must be UnlearningArguments, got {type(args).__name__}; it takes the same options.")
     # A copy: one set of arguments may serve several trainers, whose methods settle the open ones differently.
     args = copy.copy(args) if args is not None else UnlearningArguments("unlearned")
-    config, columns = getattr(model, "config", None), {"image_column": image_column, "label_column": label_column}
-    splits, class_wise = ready_splits(sets, config, processing_class, **columns)
+    config = getattr(model, "config", None)
+    splits, class_wise = ready_splits(sets, config, processing_class, **options)
     num_labels = getattr(config, "num_labels", None)
     forget, retain = required(splits, "forget"), required(splits, "retain")
     classes = tuple(read_dataset_labels(forget).unique().tolist())
-    task = Task(model, class_wise, num_labels, classes, num_samples(retain), num_samples(forget))
+    kind = kind_of(forget)
+    task = Task(model, class_wise, num_labels, classes, num_samples(retain), num_samples(forget), kind)
+    require_augmentable(kind, args.augments)
     _check_defined(method, task)
     args.settle(method.default_arguments(task))
     args.data_seed = args.seed if args.data_seed is None else args.data_seed
     if method.needs_unseen and not class_wise:
         require_unseen(splits["unseen"], type(method).__name__)
     stopping = tuple(stopping_callbacks(args, splits, class_wise))
-    return Given(method, args, splits, task, {**columns, "num_labels": num_labels}, stopping)
+    return Given(method, args, splits, task, {**options, "num_labels": num_labels}, stopping)
 
 
 def _check_defined(method: UnlearningMethod, task: Task) -> None:
     """Refuse a model that a method, or one within it, is not defined for."""
-    if (reason := method.refusal(task)) is not None:
+    reason = method.refusal(task)
+    if reason is None and method.writes_all_weights and is_adapted(task.model):
+        reason = "it writes weights below the adapter, which are to stay as they are. Merge the adapter first"
+    if reason is not None:
         raise RefusedModel(f"{name_of(method)} cannot unlearn a {type(task.model).__name__}: {reason}.")
     for each in fields(method):
         if isinstance(inner := getattr(method, each.name), UnlearningMethod):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from hf_lotus.data.loading import DatasetArguments
 from hf_lotus.models.loading import ModelArguments
-from hf_lotus.publishing.record import RECORD, WEIGHTS
+from hf_lotus.publishing.manifest import WEIGHTS
+from hf_lotus.publishing.record import RECORD, owner_path
 from hf_lotus.utils.files import only_one
 
 # What a run goes on from, and what it has no more use for once its model is saved: all of it knows what was to be
@@ -79,7 +80,7 @@ def claimed(
     Args:
         folder: the folder; made if it is not there.
         sources: what the run is made from, such as "model" → the folder or Hub id. None of them is ever written over.
-        salt: the file of the run's salt; taken away again only if it is made within the block.
+        salt: the file of the run's salt; like the owner's record taken away again only if made within the block.
         goes_on: the folder may hold an earlier part of the same run.
         overwrite: it may hold anything.
 
@@ -92,7 +93,7 @@ def claimed(
     """
     path = _checked(folder, sources, may_hold=goes_on or overwrite)
     there, made = _names(path), _missing(path)
-    salted = salt is None or Path(salt).exists()
+    beside = [name for name in (salt, owner_path(path)) if name is not None and not Path(name).exists()]
     path.mkdir(parents=True, exist_ok=True)
     busy = f"Another run is writing into {path}. Wait until it has ended, or give another output_dir."
     try:
@@ -102,8 +103,8 @@ def claimed(
             except BaseException:
                 if not any(next(path.glob(pattern), None) for pattern in _PROGRESS):
                     _take_away(path, there)
-                    if salt is not None and not salted:
-                        Path(salt).unlink(missing_ok=True)
+                    for name in beside:
+                        Path(name).unlink(missing_ok=True)
                 elif not (path / RECORD).exists():
                     _take_away_model(path, there)
                 raise

@@ -15,17 +15,22 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 from transformers.utils import logging
 
 from hf_lotus.data.batches import read_dataset_labels
+from hf_lotus.data.columns import SAMPLE_COLUMNS
 from hf_lotus.data.prepared import num_samples
+from hf_lotus.data.samples import are_ready
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.provenance import provenance
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import describe
+from hf_lotus.models.tasks import task_of
 from hf_lotus.publishing.digests import Salt, weights_digest
+from hf_lotus.publishing.disclosure import publishable, publishable_result, write_owners_record
 from hf_lotus.publishing.evidence import write_evidence
 from hf_lotus.publishing.hub import PublishError, explain, push
-from hf_lotus.publishing.model_card import write_model_card
-from hf_lotus.publishing.record import FINISHED, IN_PROGRESS, RECORD, ForgetSetRecord, now, salt_path, weight_digests
+from hf_lotus.publishing.model_card import write_recorded_card
+from hf_lotus.publishing.record import FINISHED, IN_PROGRESS, RECORD, ForgetSetRecord, owner_path, salt_path
 from hf_lotus.publishing.sources import HTTP_ERROR, dataset_source, inherited_license, source
+from hf_lotus.utils.clock import now
 from hf_lotus.utils.text import counted
 
 if TYPE_CHECKING:
@@ -40,8 +45,6 @@ UNCHANGED = (
 )
 # Training arguments that say how the weights came about; the record and the results have them.
 ARGUMENTS = ("optim", "optim_args", "learning_rate", "lr_scheduler_type", "weight_decay", "num_train_epochs")
-# Ends of model classes' names → the Hub's names of their tasks.
-_TASKS = {"ForImageClassification": "image-classification", "ForSequenceClassification": "text-classification"}
 
 
 class Publisher(TrainerCallback):
@@ -124,10 +127,12 @@ class Publisher(TrainerCallback):
         result, predictions = self.measured
         folder = Path(trainer.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        record = self.write_record(folder)
+        full = self.full_record()
         own = [tags] if isinstance(tags, str) else list(tags or [])
         tags = own + [tag for tag in getattr(trainer.model, "model_tags", None) or [] if tag not in own]
-        published = self._published(result, record)
+        write_owners_record(owner_path(folder), full, result)
+        record = publishable(full)
+        published = publishable_result(result, record)
         name, evaluator = trainer.method_name, trainer.evaluator
         write_evidence(folder, published, name, predictions, evaluator, record, tags=tags, **metadata)
 
@@ -169,10 +174,9 @@ class Publisher(TrainerCallback):
         with trainer.stopwatch.paused():
             trainer.callback_handler.on_push_begin(args, state, control)
             folder = Path(trainer.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-            record = self.write_record(folder, IN_PROGRESS)
             assert trainer.hub_model_id is not None
-            name = trainer.hub_model_id.split("/")[-1]
-            write_model_card(folder, None, trainer.method_name, record, model_name=name)
+            self.write_record(folder, IN_PROGRESS, model_name=trainer.hub_model_id.split("/")[-1])
+            write_recorded_card(folder)
             message = f"Unlearning in progress, step {state.global_step}"
             options: dict[str, Any] = {
                 "token": args.hub_token,
@@ -194,25 +198,38 @@ class Publisher(TrainerCallback):
 
     # ---- the record ----
 
-    def write_record(self, folder: str | Path, status: str = FINISHED) -> ForgetSetRecord:
-        """Write the record of the weights in a folder; the first rank's job."""
+    def write_record(self, folder: str | Path, status: str = FINISHED, **card: str) -> None:
+        """Write the record of what is in a folder, as it may be published, and the full one beside it for the owner.
+
+        It is the first rank's job.
+
+        Args:
+            folder: with the weights.
+            status: of them.
+            **card: as in `ForgetSetRecord.listing`.
+        """
+        full = self.full_record(status)
+        if status == FINISHED:
+            write_owners_record(owner_path(folder), full, None if self.measured is None else self.measured[0])
+        publishable(full).listing(folder, **card).to_json(Path(folder) / RECORD)
+
+    def full_record(self, status: str = FINISHED) -> ForgetSetRecord:
+        """The record of the weights as they are, with all that is known: for the owner."""
         trainer = self._trainer
         if self.record is None:
             self.record = self._forget_set()
         if self.record.base_model["name"] is None:
             self.record = replace(self.record, base_model=self._base_model())
-        kind = type(trainer.run.student).__name__
         record = replace(
             self.record,
             status=status,
-            weights=weight_digests(folder),
             base_weights=trainer.checkpoints.identity["model"],
             unchanged=status == FINISHED and self.unchanged,
             method=describe(trainer.method),
             arguments=self.recorded_arguments(),
             seeds=self._seeds(),
             seconds=trainer.unlearning_seconds,
-            task=next((task for end, task in _TASKS.items() if kind.endswith(end)), None),
+            task=task_of(trainer.run.student),
             created=now(),
         )
         if self.measured is not None and status == FINISHED:
@@ -222,7 +239,6 @@ class Publisher(TrainerCallback):
             versions = cast(Mapping[str, str | None], about["versions"])
             hardware = cast(Mapping[str, object], about["hardware"])
             record = replace(record, results=None, versions=versions, hardware=hardware)
-        record.to_json(Path(folder) / RECORD)
         return record
 
     def _seeds(self) -> dict[str, int]:
@@ -230,20 +246,13 @@ class Publisher(TrainerCallback):
         seeds = {"seed": args.seed, "data_seed": self._trainer.given.settled_data_seed}
         return seeds if args.evaluation_seed is None else {**seeds, "evaluation_seed": args.evaluation_seed}
 
-    def _published(self, result: UnlearningResult, record: ForgetSetRecord) -> UnlearningResult:
-        """The result without what tells more of the selection than the record does."""
-        kept = {key: value for key, value in result.provenance.items() if key != "split_digest"}
-        if "selector" in kept:
-            kept["selector"] = dict(record.selector)
-        return replace(result, provenance=kept)
-
     def _forget_set(self) -> ForgetSetRecord:
         """What the forget set alone can tell: not by what it was chosen, nor from which revision."""
         ready = self._trainer.given.forget
-        samples, labels = getattr(ready, "images", ready), read_dataset_labels(ready).numpy()
+        samples, labels = ready.source if are_ready(ready) else ready, read_dataset_labels(ready).numpy()
         config = getattr(self._trainer.run.student, "config", None)
         what: dict[str, Any] = {"class_names": getattr(config, "id2label", None), "dataset": dataset_source(samples)}
-        what["image_column"] = self._trainer.given.columns["image_column"]
+        what |= {name: value for name, value in self._trainer.given.options.items() if name in SAMPLE_COLUMNS}
         salt = Salt.read_or_create(salt_path(self._trainer.args.output_dir))
         try:
             return ForgetSetRecord.of(samples, labels, salt, **what)

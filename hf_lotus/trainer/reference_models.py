@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch.nn.functional as F
 from datasets import Dataset
@@ -16,6 +16,7 @@ from filelock import FileLock
 from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedModel
 
+from hf_lotus.data.images import ReadyImages
 from hf_lotus.methods import GradientMethod, LossInputs
 from hf_lotus.models.loading import load_model
 from hf_lotus.trainer.arguments import UnlearningArguments
@@ -43,15 +44,17 @@ class TrainedModel:
     Attributes:
         model: the model, on CPU.
         seconds: wall time of its training; None where it was given.
+        folder: where it is kept; None where it was given.
     """
 
     model: PreTrainedModel
     seconds: float | None = None
+    folder: Path | None = None
 
 
 def trained_model(
     model: PreTrainedModel,
-    dataset: Dataset,
+    dataset: Dataset | ReadyImages,
     processor: BaseImageProcessor,
     arguments: UnlearningArguments,
     folder: str | os.PathLike,
@@ -66,7 +69,7 @@ def trained_model(
 
     Args:
         model: what to start from; changed in place.
-        dataset: raw images with labels, at least two rows.
+        dataset: raw images with labels, or the same made ready, at least two rows.
         processor: the image processor, which is saved with the model.
         arguments: training arguments.
         folder: where trained models are kept, each in a folder named after the digest of what determines it.
@@ -75,7 +78,7 @@ def trained_model(
         label_column: name of the label column, likewise.
     """
     # The trainer wants two sides, which take part alike: which rows stand on which makes no difference.
-    sides = {"forget": dataset.select([0]), "retain": dataset.select(range(1, len(dataset)))}
+    sides: dict[str, Any] = {"forget": dataset.select([0]), "retain": dataset.select(range(1, len(dataset)))}
     folder = Path(folder)
     settings = {"save_strategy": "epoch", "save_total_limit": 1, "logging_strategy": "no"}
     sets = {**sides, "unseen": None, "test": None}
@@ -96,7 +99,7 @@ def trained_model(
         if (kept / _TRAINED).is_file():
             say(f"kept in {kept}")
             seconds = json.loads((kept / _TRAINED).read_text(encoding="utf-8"))["seconds"]
-            return TrainedModel(load_model(str(kept)), seconds)
+            return TrainedModel(load_model(str(kept)), seconds, kept)
         trainer = UnlearningTrainer(
             model,
             given.args.changed(output_dir=str(_unfinished(kept))),
@@ -132,4 +135,4 @@ def _train(
     os.replace(unfinished / "model", kept)
     shutil.rmtree(unfinished)
     trainer.accelerator.free_memory()
-    return TrainedModel(trained, trainer.unlearning_seconds)
+    return TrainedModel(trained, trainer.unlearning_seconds, kept)

@@ -6,12 +6,13 @@ import copy
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset
+from transformers import PrinterCallback, ProgressCallback
 
 from hf_lotus.data.batches import read_dataset_labels
 from hf_lotus.data.prepared import num_samples
@@ -30,6 +31,29 @@ from hf_lotus.utils.seeds import random_state_kept
 RELEARNING = "relearning_excess"
 # SGD with momentum 0.9: a tenth of what small models are first trained at, and less where much was pretrained.
 RATE, RATE_OF_LARGE_TRANSFORMERS = 1e-2, 1e-3
+
+
+class Outcome(NamedTuple):
+    """What one round did, sample by sample; the arguments of `functional.relearning`.
+
+    Attributes:
+        forget: for each forget sample whether it is classified correctly (before, after); booleans, shape (samples,).
+        unseen: the same of the unseen samples.
+        forget_labels: the forget samples' classes, shape (samples,).
+        unseen_labels: the unseen samples' classes, shape (others,).
+    """
+
+    forget: tuple[np.ndarray, np.ndarray]
+    unseen: tuple[np.ndarray, np.ndarray]
+    forget_labels: np.ndarray
+    unseen_labels: np.ndarray
+
+
+class _Bar(ProgressCallback):
+    """The bar of the training alone: what it logs is nobody's concern."""
+
+    def on_log(self, *args: Any, **kwargs: Any) -> None:
+        """Print nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +107,14 @@ class Relearning:
         """(rise of accuracy on D_f) − (rise on D_u, each class weighted as in D_f) of a model; it is not changed.
 
         Raises:
+            ValueError: as in `outcome`.
+        """
+        return relearning_excess(*self.outcome(model))
+
+    def outcome(self, model: nn.Module) -> Outcome:
+        """Which samples of D_f and D_u a model gets right before and after the round; it is not changed.
+
+        Raises:
             ValueError: without an unseen set, or where whole classes are forgotten, which no unseen data stands for.
         """
         if not self.is_possible:
@@ -101,12 +133,15 @@ class Relearning:
                 processing_class=self.processing_class,
                 data_collator=self.data_collator,
             )
+            again.remove_callback(PrinterCallback if self.args.disable_tqdm else ProgressCallback)
+            if not self.args.disable_tqdm:
+                again.add_callback(_Bar)
             before = {split: again.run.student_predictions(split) for split in ("forget", "unseen")}
             again.train()
             after = {split: again.run.student_predictions(split) for split in ("forget", "unseen")}
             again.accelerator.free_memory()
         right = {split: (_right(before[split]), _right(after[split])) for split in before}
-        return relearning_excess(right["forget"], right["unseen"], before["forget"].labels, before["unseen"].labels)
+        return Outcome(right["forget"], right["unseen"], before["forget"].labels, before["unseen"].labels)
 
     def identity(self, model: nn.Module) -> dict[str, Any]:
         """What determines the figure of a model, as JSON values (`run_identity`)."""

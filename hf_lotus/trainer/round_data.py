@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from hf_lotus.data.batches import FORGET_FLAG, POSITION, read_dataset_labels
-from hf_lotus.data.prepared import gives_batches, num_samples
+from hf_lotus.data.prepared import num_samples
+from hf_lotus.data.samples import are_ready
 from hf_lotus.methods.rounds import Streams
 from hf_lotus.utils.seeds import SUBSET, derived_seed
 
@@ -45,7 +46,7 @@ def draw_per_class(labels: Tensor, count: int, seed: int, repeat: bool = False) 
 class RoundDataset(torch.utils.data.Dataset):
     """The samples of a round: the chosen forget rows first, then the chosen retain rows.
 
-    Whole batches are fetched where both sides offer them (`ReadyImages`), single samples otherwise. Either way each
+    Whole batches are fetched where both sides offer them (`ReadySamples`), single samples otherwise. Either way each
     sample carries `is_forget` and its `position` among these samples. A position from the size on repeats one before
     it: it gives the same sample and keeps its own number, so that it can be told and left out of the loss.
 
@@ -68,7 +69,7 @@ class RoundDataset(torch.utils.data.Dataset):
 
     @property
     def finish(self) -> Callable | None:
-        """How the samples' batches become model inputs on the device, where they are of `ReadyImages`."""
+        """How the samples' batches become model inputs on the device, where they are `ReadySamples`."""
         return getattr(self.retain, "finish", None)
 
     def __len__(self) -> int:
@@ -85,7 +86,7 @@ class RoundDataset(torch.utils.data.Dataset):
 
     def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor] | list[dict]:
         """The samples at the given positions: a batch, or a list where the data set has only single samples."""
-        if not gives_batches(self.forget) or not gives_batches(self.retain):
+        if not are_ready(self.forget) or not are_ready(self.retain):
             return [self[position] for position in positions]
         given = torch.as_tensor(positions)
         places = given % len(self)
@@ -96,7 +97,7 @@ class RoundDataset(torch.utils.data.Dataset):
         if not is_forget.all():
             rows = self.retain_rows[places[~is_forget] - self.num_forget]
             parts.append((~is_forget, self.retain.__getitems__(rows)))
-        return {**_interleave(parts, len(places)), FORGET_FLAG: is_forget, POSITION: given}
+        return {**_interleave(parts, len(places), self.retain.joined), FORGET_FLAG: is_forget, POSITION: given}
 
 
 def draw_round(
@@ -133,7 +134,7 @@ class SplitRows(torch.utils.data.Dataset):
 
     @property
     def finish(self) -> Callable | None:
-        """How the samples' batches become model inputs on the device, where they are of `ReadyImages`."""
+        """How the samples' batches become model inputs on the device, where they are `ReadySamples`."""
         return getattr(self.split, "finish", None)
 
     def __len__(self) -> int:
@@ -144,16 +145,20 @@ class SplitRows(torch.utils.data.Dataset):
 
     def __getitems__(self, positions: Sequence[int]) -> dict[str, Tensor] | list[dict]:
         """The samples at the given positions: a batch, or a list where the split has only single samples."""
-        if not gives_batches(self.split):
+        if not are_ready(self.split):
             return [self[position] for position in positions]
         return self.split.__getitems__(self.rows[torch.as_tensor(positions)])
 
 
-def _interleave(parts: list[tuple[Tensor, Mapping[str, Tensor]]], size: int) -> dict[str, Tensor]:
-    """Put batches of different sides back into one, in the order that the masks say."""
+def _interleave(
+    parts: list[tuple[Tensor, Mapping[str, Tensor]]],
+    size: int,
+    join: Callable[[Sequence[Mapping[str, Tensor]]], dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    """Put batches of different sides back into one, in the order that the masks say; `join` lays them end to end."""
     if len(parts) == 1:
         return dict(parts[0][1])
     # Where each sample of the batch lies in the sides laid end to end.
     places = torch.empty(size, dtype=torch.long)
     places[torch.cat([mask.nonzero()[:, 0] for mask, _ in parts])] = torch.arange(size)
-    return {name: torch.cat([batch[name] for _, batch in parts]).index_select(0, places) for name in parts[0][1]}
+    return {name: values.index_select(0, places) for name, values in join([batch for _, batch in parts]).items()}

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainingArguments
 
 from hf_lotus.data.batches import FORGET_FLAG, POSITION, Collator, model_columns
-from hf_lotus.data.images import Augmentation, ReadyImages, ready
+from hf_lotus.data.images import Augmentation
+from hf_lotus.data.prepared import ready
+from hf_lotus.data.samples import are_ready
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.given import Given
 from hf_lotus.trainer.hooks import MethodHooks
@@ -182,9 +185,9 @@ class RoundTrainer(Trainer):
         )
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
-        """A loader for a data set of the user's: raw images are made ready first."""
+        """A loader for a data set of the user's: raw samples are made ready first."""
         given = cast(Dataset, self.eval_dataset if eval_dataset is None else eval_dataset)
-        dataset = ready(given, self.processing_class, **self.given.columns)
+        dataset = ready(given, self.processing_class, **self.given.options)
         self._evaluated = dataset
         return self.accelerator.prepare(self._loader(dataset, batch_size=self.args.eval_batch_size))
 
@@ -200,7 +203,7 @@ class RoundTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """As in `Trainer`, once the batch's images are augmented and finished on the device."""
+        """As in `Trainer`, once the batch is augmented and finished on the device."""
         self._seed_batch()
         inputs = self._finished(self.splits["retain"], inputs, self.augmentation)
         return self.backward_pass(model, inputs, num_items_in_batch)
@@ -212,22 +215,29 @@ class RoundTrainer(Trainer):
         return super().training_step(model, inputs, num_items_in_batch)
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> tuple:
-        """As in `Trainer`, once the batch's images are finished on the device."""
+        """As in `Trainer`, once the batch is finished on the device."""
         return super().prediction_step(model, self._finished(self._evaluated, inputs), *args, **kwargs)
 
     def _finished(
         self, samples: Dataset | None, inputs: dict[str, Tensor], augmentation: Augmentation | None = None
     ) -> dict[str, Tensor]:
-        if not isinstance(samples, ReadyImages):
+        if not are_ready(samples):
             return inputs
         inputs = {name: value.to(self.args.device) for name, value in inputs.items()}
         return samples.finish(inputs, augmentation, self._noise)
 
     def _seed_batch(self) -> None:
-        """Seed the noise from (seed, rank, step, batch within the step): a resumed run draws the same numbers."""
+        """Seed the noise from (seed, rank, step, batch within the step): a resumed run draws the same numbers.
+
+        So are torch's and NumPy's own sources, which dropout and SpecAugment draw from: else their masks would depend
+        on all that was drawn since the trainer was made, and would be the same on every rank.
+        """
         step = self.state.global_step
         self._batch_id = (step, self._batch_id[1] + 1 if self._batch_id[0] == step else 0)
-        self._noise.manual_seed(derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id))
+        seed = derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id)
+        self._noise.manual_seed(seed)
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Tensor]:
         """As in `Trainer`, with the samples of the optimizer step counted over all ranks, repetitions left out."""

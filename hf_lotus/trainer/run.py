@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from hf_lotus.data.batches import FORGET_FLAG, model_inputs, read_dataset_labels
-from hf_lotus.data.images import ReadyImages
-from hf_lotus.data.prepared import gives_batches, num_samples
+from hf_lotus.data.prepared import num_samples
+from hf_lotus.data.samples import are_ready
 from hf_lotus.evaluation.predictions import Predictions, predict
 from hf_lotus.functional.tensors import equal_weights
 from hf_lotus.methods import Task
@@ -74,8 +74,8 @@ class TrainerRun:
     @property
     def input_range(self) -> tuple[Tensor, Tensor] | None:
         """Lowest and highest value of the model's image inputs, each of shape (channels, 1, 1)."""
-        images = self._trainer.splits["forget"]
-        return images.pipeline.range if isinstance(images, ReadyImages) else None
+        samples = self._trainer.splits["forget"]
+        return samples.input_range if are_ready(samples) else None
 
     def student_accuracy(self, split: str) -> float:
         """Exact accuracy of the student on a split, over all ranks, in eval mode."""
@@ -163,9 +163,9 @@ class TrainerRun:
     def inputs(self, split: str, rows: Sequence[int]) -> dict[str, Tensor]:
         """The model inputs of some rows of a split, on the device."""
         trainer, dataset, rows = self._trainer, self._split(split), [int(row) for row in rows]
-        samples = dataset.__getitems__(rows) if gives_batches(dataset) else [dataset[row] for row in rows]
+        samples = dataset.__getitems__(rows) if are_ready(dataset) else [dataset[row] for row in rows]
         inputs = self._on_device(model_inputs(trainer.collator(samples)))
-        return dataset.finish(inputs) if gives_batches(dataset) else inputs
+        return dataset.finish(inputs) if are_ready(dataset) else inputs
 
     def _split(self, name: str) -> Dataset:
         dataset = self._trainer.splits[name]

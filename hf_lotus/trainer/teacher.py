@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -15,9 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PretrainedConfig
 
-from hf_lotus.data.images import ReadyImages
 from hf_lotus.data.prepared import num_samples
+from hf_lotus.data.samples import are_ready
 from hf_lotus.evaluation.predictions import predict
+from hf_lotus.functional.tensors import frozen_copy, shares_frozen_weights
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.logits_cache import KeptLogits
 from hf_lotus.trainer.round_data import RoundDataset
@@ -46,11 +46,11 @@ def may_keep_logits(arguments: UnlearningArguments, samples: Dataset, num_labels
         raise ValueError(f"The teacher's logits cannot be kept: {why}. Leave keep_teacher_logits out.")
     if asked is not None:
         return asked
-    return isinstance(samples, ReadyImages) and not arguments.augments and num_labels is not None
+    return are_ready(samples) and not arguments.augments and num_labels is not None
 
 
 class FrozenTeacher:
-    """A copy of a model that shares no storage with it, in eval mode, without gradients.
+    """A copy of a model in eval mode, without gradients; of one with adapters, of these alone (`frozen_copy`).
 
     Args:
         model: the model to copy.
@@ -63,7 +63,7 @@ class FrozenTeacher:
     """
 
     def __init__(self, model: nn.Module, device: torch.device):
-        self.model = copy.deepcopy(model).to(device).eval().requires_grad_(False)
+        self.model = frozen_copy(model).to(device)
         self.current = self.model
         self.showing: Callable[[str], AbstractContextManager] = nullcontext
         self._kept: tuple[RoundDataset, dict[str, KeptLogits]] | None = None
@@ -71,7 +71,7 @@ class FrozenTeacher:
     def renew(self, student: nn.Module, device: torch.device) -> nn.Module:
         """Let a copy of the student, frozen as it is, give the logits from now on; the first copy stays as it was."""
         self._kept = None
-        self.current = copy.deepcopy(student).to(device).eval().requires_grad_(False)
+        self.current = frozen_copy(student).to(device)
         return self.current
 
     def keep_logits(
@@ -131,7 +131,7 @@ class FrozenTeacher:
 
     def leave(self) -> None:
         """Free the device of the teacher, where its logits are kept: `predict` takes it back while it needs it."""
-        if self._kept is not None:
+        if self._kept is not None and not shares_frozen_weights(self.current):
             self.current.to("cpu")
 
     def forget_logits(self, for_others: bool) -> None:

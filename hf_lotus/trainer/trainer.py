@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import broadcast
@@ -21,12 +21,14 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, speed
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from hf_lotus.data.batches import FORGET_FLAG, POSITION, class_logits, model_inputs
+from hf_lotus.data.columns import InputOptions
 from hf_lotus.data.images import Augmentation
 from hf_lotus.data.prepared import num_samples
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import Batch, UnlearningMethod, describe, name_of
+from hf_lotus.models.adapters import save_config
 from hf_lotus.models.checks import check_models
 from hf_lotus.publishing.digests import weights_digest
 from hf_lotus.publishing.record import ForgetSetRecord
@@ -46,6 +48,9 @@ from hf_lotus.trainer.stopwatch import Stopwatch
 from hf_lotus.trainer.teacher import SIDES, FrozenTeacher, may_keep_logits
 from hf_lotus.trainer.weight_mask import WeightMask
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 logger = logging.get_logger(__name__)
 
 # Where the student is kept as it was when it became the teacher: a folder for each round before which it did.
@@ -62,8 +67,8 @@ class UnlearningTrainer(RoundTrainer):
         model: the trained classifier to unlearn; its output has `logits` of shape (batch, classes). Changed in place.
         args: `UnlearningArguments`.
         method: the unlearning method; `LoTUS()` if None.
-        forget_dataset: what to forget. Raw images (a `datasets.Dataset` with an image and a label column) or samples
-            of model inputs with a label.
+        forget_dataset: what to forget. Raw images or texts (a `datasets.Dataset` with such a column and labels) or
+            samples of model inputs with a label.
         retain_dataset: the rest of the training data.
         unseen_dataset: data of the same kind that was never trained on. Needed by LoTUS unless whole classes are
             forgotten, and by RF-JSD.
@@ -72,13 +77,13 @@ class UnlearningTrainer(RoundTrainer):
         retrain_models: further such models, of other seeds: gaps are then from the mean of all of them.
         evaluator: what measures the student, in place of one made of the sets, the teacher and these models.
         processing_class: the model's image processor or tokenizer.
-        data_collator: how to collate samples that are not images.
-        image_column: name of the image column, where it cannot be told from the features.
-        label_column: name of the label column, where it cannot be told from the features.
+        data_collator: how to collate samples that are model inputs already.
         forget_set: the record of what is to be forgotten (`ForgetSetRecord.of_split`), where more is known of it than
             the forget set tells: how it was chosen, and from which data set.
         callbacks: as in `Trainer`.
         optimizers: as in `Trainer`.
+        **options: `image_column`, `text_column`, `label_column` and `max_length` (tokens after which a text is cut
+            off), where they cannot be told from the features and the processor.
 
     Attributes:
         run: what the method may ask of this run.
@@ -124,11 +129,10 @@ class UnlearningTrainer(RoundTrainer):
         evaluator: Evaluator | None = None,
         processing_class: object | None = None,
         data_collator: Callable | None = None,
-        image_column: str | None = None,
-        label_column: str | None = None,
         forget_set: ForgetSetRecord | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple = (None, None),
+        **options: Unpack[InputOptions],
     ):
         sets = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
         given = check_given(
@@ -138,8 +142,7 @@ class UnlearningTrainer(RoundTrainer):
             sets,
             retrain_model=retrain_model,
             processing_class=processing_class,
-            image_column=image_column,
-            label_column=label_column,
+            **options,
         )
         for another in retrain_models:
             check_models(model, another)
@@ -588,6 +591,8 @@ class UnlearningTrainer(RoundTrainer):
             self.checkpoints.mark_first(output_dir)
         with self.publisher.without_token():
             super().save_model(output_dir, _internal_call=True)
+        if self.args.should_save:
+            save_config(self.run.student, output_dir or self.args.output_dir)
         if not _internal_call:
             self.publisher.saved(output_dir or self.args.output_dir)
 

@@ -6,14 +6,13 @@ import json
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
+from typing import TYPE_CHECKING, Any
 
 from hf_lotus.utils.files import write_whole
 from hf_lotus.utils.text import one_line
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 # A message that quotes a whole list is cut here.
 _MOST_LETTERS = 300
@@ -52,6 +51,8 @@ def read_yaml(path: str | Path) -> Any:
         OSError: if there is no such file.
         ValueError: if it is not YAML, not text, or nested more deeply than any file of ours.
     """
+    import yaml
+
     text = read_text(path)
     try:
         return yaml.safe_load(text)
@@ -117,6 +118,8 @@ def first_problem(document: object, schema: str, whole: str = "the document") ->
         schema: as `read_schema` takes it.
         whole: what to call the document, where it is the document itself that is wrong.
     """
+    from jsonschema.exceptions import best_match
+
     error = best_match(_validator(schema).iter_errors(document))
     if error is None:
         return None
@@ -126,4 +129,7 @@ def first_problem(document: object, schema: str, whole: str = "the document") ->
 
 @cache
 def _validator(schema: str) -> Draft202012Validator:
+    # Here, as its checks of formats take seconds to import where they are installed.
+    from jsonschema import Draft202012Validator
+
     return Draft202012Validator(read_schema(schema))

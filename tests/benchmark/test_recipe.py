@@ -27,7 +27,7 @@ def write(tmp_path):
 
 
 def test_there_is_one_for_every_setting_of_the_paper():
-    assert set(recipe_names()) == {*paper_results()["settings"], "cifar10-small"}
+    assert set(recipe_names()) == {*paper_results()["settings"], "cifar10-pool", "cifar10-small"}
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -36,7 +36,7 @@ def test_every_recipe_names_methods_and_options_that_exist(name):
     rows = choose(["all"], recipe.methods, has_retrain=True)
     assert PAPER_METHODS | {"margin_matching", "salun", "salun_lotus"} | LATER_METHODS <= set(rows)
     assert ("ct" in rows) == (recipe.model.get("config", {}).get("model_type") in ("resnet", "cifar_resnet"))
-    assert list(recipe.seeds) == ([0, 1, 2] if name == "cifar10-small" else [3407, 13, 12])
+    assert list(recipe.seeds) == ([0, 1, 2] if name.startswith("cifar10-") else [3407, 13, 12])
     assert recipe.tiny().model["config"].keys() >= {"model_type"} and recipe.tiny().forget == recipe.forget
 
 

@@ -104,6 +104,7 @@ def test_ctrl_c_after_one_leaves_what_the_run_goes_on_from(materials, here, monk
         assert unlearning(materials, *saving) == INTERRUPTED
     assert [path.name for path in (here / "out").glob("checkpoint-*")] and (here / "out.forget_set.salt").is_file()
     assert not (here / "out" / "model.safetensors").exists() and not (here / "out" / ".lock").exists()
+    assert only_line(capsys) == "hf-lotus unlearn: interrupted."
     assert unlearning(materials, *saving) == 2
     assert "--resume_from_checkpoint True goes on with the run in it" in only_line(capsys)
     assert unlearning(materials, *saving, "--resume_from_checkpoint", "True") == 0

@@ -7,7 +7,8 @@ import pytest
 
 from hf_lotus import UnlearningResult
 from hf_lotus.cli.main import main
-from hf_lotus.publishing.record import ForgetSetRecord
+from hf_lotus.publishing.disclosure import read_owners_record
+from hf_lotus.publishing.record import ForgetSetRecord, owner_path
 from hf_lotus.publishing.verification import require_whole
 
 
@@ -92,10 +93,14 @@ def test_evaluate_measures_the_same_as_unlearn(command, user, tmp_path):
     several = ["--retrain_models", user / "model", user / "model"]
     base = [*trained(user), "--num_train_epochs", "1", "--method", "finetune", "--measure_relearning", *several]
     assert command("unlearn", *base) == 0
+    kept = owner_path(tmp_path / "out")
     shutil.move(tmp_path / "out", tmp_path / "unlearned")
     given = ["--model_name_or_path", tmp_path / "unlearned", "--original_model", user / "model", "--name", "mine"]
     assert command("evaluate", *given, "--measure_relearning", "--device", "cpu", *several) == 0
-    ours, theirs = result_of(tmp_path / "out")["mine"], result_of(tmp_path / "unlearned")["finetune"]
+    # What is published is rounded; what its owner keeps is not.
+    public = ForgetSetRecord.from_json(tmp_path / "unlearned" / "forget_set.json")
+    theirs = read_owners_record(kept, public).result["finetune"]
+    ours = result_of(tmp_path / "out")["mine"]
     assert ours.relearning_excess == pytest.approx(theirs.relearning_excess)
     assert ours.avg_gap == pytest.approx(theirs.avg_gap)
     # The same model given twice is one model.
@@ -119,11 +124,12 @@ def test_compare_has_the_floor_the_differences_and_a_model_that_push_takes(
     assert (tmp_path / "out.forget_set.salt").is_file() and not list((tmp_path / "out").glob("*.salt"))
     sent = {}
     monkeypatch.setattr(
-        "hf_lotus.publishing.hub._commit", lambda api, folder, repo, *_: sent.update(at=folder) or Sent
+        "hf_lotus.publishing.hub._commit",
+        lambda api, paths, repo, *_: sent.update(at={path.parent for path in paths}) or Sent,
     )
     monkeypatch.setenv("HF_TOKEN", "a token")
     assert main(["push", str(best), "me/mine"]) == 0
-    assert sent["at"] == best
+    assert sent["at"] == {best}
 
 
 class Sent:

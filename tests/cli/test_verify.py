@@ -9,6 +9,7 @@ import sys
 import pytest
 from datasets import Dataset
 from huggingface_hub import ModelCard
+from PIL import Image as PILImage
 
 from hf_lotus import ForgetSetRecord, Salt
 from hf_lotus.cli.main import main
@@ -58,7 +59,7 @@ class TestVerify:
         status, printed = verify()
         assert status == 0 and "FAILED" not in printed
         assert "–       the figures, measured again: needs --dataset_name and --salt_file" in printed
-        assert printed.endswith("All that was checked holds.\n")
+        assert "All that was checked holds." in printed and "not that the record lists all that was asked" in printed
 
     def test_a_method_that_changes_nothing_has_a_status_of_its_own_and_fails(self, verify, place, capsys):
         dampens_nothing = ["--method", "ssd", "--alpha", "1e30"]
@@ -90,17 +91,22 @@ class TestVerify:
         assert status == 0 and "needs --salt_file, which finds the forgotten samples" in printed
 
     def test_another_model_in_its_place(self, verify, place, processor):
-        from hf_lotus.publishing.record import RECORD, weight_digests
+        from hf_lotus.publishing.manifest import listed_digests
+        from hf_lotus.publishing.record import RECORD
 
         shutil.copytree(place / "unlearned", place / "swapped", dirs_exist_ok=True)
         swapped = TINY_MODELS["resnet"]()
         swapped.classifier[1].bias.data[3] += 9
         swapped.save_pretrained(place / "swapped")
         status, printed = verify(folder="swapped")
-        assert status == 1 and "FAILED  the weights are those of the record: model.safetensors is another" in printed
+        assert (
+            status == 1
+            and "FAILED  the files are those of the record: config.json is another; model.safetensors is another"
+            in printed
+        )
         # Someone who also forges the record and the card is found out by the data.
         document = json.loads((place / "swapped" / RECORD).read_text())
-        document["weights"] = weight_digests(place / "swapped")
+        document["files"] = listed_digests(place / "swapped")
         (place / "swapped" / RECORD).write_text(json.dumps(document))
         assert main(["card", str(place / "swapped")]) == 0
         assert verify(folder="swapped")[0] == 0
@@ -132,11 +138,46 @@ class TestVerify:
         assert verify(*pictures[:-1], "--expect", "in")[0] == 0
         assert verify(*pictures[:-1], "--expect", "out")[0] == 1
 
+    def test_a_copy_is_said_to_look_like_a_forgotten_picture(self, verify, place):
+        """Scaled up and down again it is another sample: not in, and said to look like one, which proves nothing."""
+        picture = PILImage.open(place / "in.png")
+        picture.resize((32, 32), PILImage.Resampling.BICUBIC).save(place / "copy.png")
+        data = ["--dataset_name", place / "data", "--salt_file", salt(place), "--device", "cpu"]
+        status, printed = verify(*data, "--image", place / "copy.png", "--expect", "out")
+        assert (
+            status == 0 and f"ok      {place / 'copy.png'}: NOT in the forget set, as the record lists it" in printed
+        )
+        assert f"–       {place / 'copy.png'}, beside the forgotten pictures: looks like" in printed
+
+    def test_the_owners_record_compares_in_full(self, verify, place, tmp_path):
+        owners = place / "unlearned.forget_set.owner.json"
+        data = ["--dataset_name", place / "data", "--salt_file", salt(place), "--device", "cpu"]
+        data += ["--original_model", place / "model"]
+        status, printed = verify(*data, "--owners_record", owners)
+        assert status == 0 and "ok      the record is what may be told of its owner's" in printed
+        full = json.loads(owners.read_text())["record"]
+        told = next(model["retain_accuracy"] for model in full["results"]["models"] if model["name"] == "lotus")
+        assert f"ok      lotus: retain accuracy: {told:.4f}, recorded {told:.4f}" in printed
+        (tmp_path / "other.json").write_text(owners.read_text().replace('"rows": 20', '"rows": 21'))
+        assert main(["verify", str(place / "unlearned"), "--owners_record", str(tmp_path / "other.json")]) == 2
+
+    def test_what_is_published_has_no_full_figures(self, place):
+        """No accuracy over 20 samples has more than one decimal, in whatever file; the owner's has them."""
+        published = "".join(
+            path.read_text() for path in (place / "unlearned").iterdir() if path.suffix in (".json", ".md")
+        )
+        full = json.loads((place / "unlearned.forget_set.owner.json").read_text())
+        for model in full["record"]["results"]["models"]:
+            for name in ("retain_accuracy", "rf_jsd", "jsd", "unseen_accuracy", "mia_member_rate"):
+                if model.get(name) and len(str(model[name])) > 8:
+                    assert str(model[name])[:7] not in published, name
+        assert full["record"]["class_histogram"] and '"class_histogram": null' in published
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (["--image", "in.png"], "--image needs --salt_file"),
-            (["--expect", "in"], "--expect needs --image"),
+            (["--image", "in.png"], "--image and --text need --salt_file"),
+            (["--expect", "in"], "--expect needs one of them"),
             (["--salt_file", "nowhere"], "nowhere"),
             (["--salt_file", __file__], "is not a salt"),
         ],

@@ -15,7 +15,8 @@ from transformers import (
 )
 
 from hf_lotus.data import images
-from hf_lotus.data.images import Augmentation, PixelPipeline, ReadyImages, ready
+from hf_lotus.data.images import Augmentation, PixelPipeline, ReadyImages
+from hf_lotus.data.prepared import ready
 
 SQUARE = {"height": 16, "width": 16}
 SPLITTABLE = {
@@ -257,10 +258,10 @@ class TestReady:
         assert named.labels.tolist() == [0, 1] * 200
 
     def test_samples_of_model_inputs_pass_as_they_are(self, digits, processor):
-        text = Dataset.from_dict({"input_ids": [[1, 2]], "label": [0]})
+        inputs = Dataset.from_dict({"pixel_values": [[1, 2]], "label": [0]})
         pairs = torch.utils.data.TensorDataset(torch.zeros(2, 3))
         transformed = digits.with_transform(lambda batch: batch)
-        for data in (text, pairs, transformed):
+        for data in (inputs, pairs, transformed):
             assert ready(data, processor) is data
 
     def test_raw_images_need_an_image_processor(self, digits):
@@ -279,3 +280,16 @@ def test_real_photographs(shared, tmp_path):
     assert batch["labels"].tolist() == data["label"][:]
     expected = own_output(processor, data["img"][:], do_rescale=False, do_normalize=False)
     assert torch.equal(batch["pixel_values"], expected)
+
+
+def test_some_rows_share_the_pixels_of_all(digits, processor):
+    data = ReadyImages(digits.select(range(20)), processor)
+    some = data.select([7, 3, 11])
+    fewer = some.select([2, 0])
+    assert len(some) == 3 and some.labels.tolist() == data.labels[[7, 3, 11]].tolist()
+    batch = fewer.__getitems__([0, 1])
+    assert data.is_ready.nonzero().flatten().tolist() == [7, 11]  # prepared by the one, ready for the other
+    whole = data.__getitems__([11, 7])
+    for name in ("pixel_values", "labels"):
+        assert torch.equal(batch[name], whole[name])
+    assert len(fewer.images) == 2 and fewer.images._fingerprint != data.images._fingerprint

@@ -18,6 +18,9 @@ LOADED = {
     "jsd": ("jsd", {}),
     "jsd as published": ("jsd", {"convention": "reference"}),
     "membership_inference": ("membership_inference", {}),
+    "klom": ("klom", {"resamples": 20}),
+    "relative_test": ("relative_test", {"resamples": 20}),
+    "rmia": ("rmia", {"resamples": 20}),
 }
 
 
@@ -43,7 +46,41 @@ def _membership_inference():
         yield {"predictions": rng.gamma(2, level, size=count), "source": source, "last": source == "forget"}
 
 
-BATCHES = {"rf_jsd": _rf_jsd, "jsd": _jsd, "membership_inference": _membership_inference}
+def _klom():
+    rng = np.random.default_rng(0)
+    for source, shift in (("unlearned", 1), ("retrained", 0)):
+        for model in range(5):
+            yield {"predictions": rng.normal(size=53) + shift, "source": source, "model": f"model {model}"}
+
+
+def _relative_test():
+    rng = np.random.default_rng(0)
+    forget, unseen = rng.integers(3, size=107), rng.integers(3, size=203)
+    for source, shift in (("unlearned", 1), ("original", 1), ("reference", 0), ("unseen", 0)):
+        labels = unseen if source == "unseen" else forget
+        yield {"predictions": rng.normal(size=len(labels)) + shift, "references": labels, "source": source}
+
+
+def _rmia():
+    rng = np.random.default_rng(0)
+    for source, count in (("forget", 53), ("unseen", 211)):
+        for model in ("target", "other"):
+            yield {
+                "predictions": rng.random(count),
+                "source": source,
+                "model": model,
+                "trained_on": np.zeros(count, dtype=bool),
+            }
+
+
+BATCHES = {
+    "rf_jsd": _rf_jsd,
+    "jsd": _jsd,
+    "membership_inference": _membership_inference,
+    "klom": _klom,
+    "relative_test": _relative_test,
+    "rmia": _rmia,
+}
 
 
 def in_one_process(case: str) -> dict:

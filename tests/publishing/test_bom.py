@@ -42,7 +42,7 @@ def folder(record, tmp_path):
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(WEIGHTS)
     weights = {"model.safetensors": file_digest(folder / "model.safetensors")}
-    replace(record, weights=weights).to_json(folder / RECORD)
+    replace(record, files=weights).to_json(folder / RECORD)
     return folder
 
 

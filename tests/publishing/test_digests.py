@@ -162,7 +162,7 @@ def test_what_a_record_tells_of_each_sample():
     _, contents = sample_contents(data)
     in_order = salted_digests(contents, [0, 0, 0, 1], SALT)
     assert told["samples"] == sorted(in_order) and told["merkle_root"] == merkle_root(in_order)
-    assert (told["content"], told["salt_commitment"]) == ("values", SALT.commitment)
+    assert (told["content"], told["salt_commitment"]) == ("text", SALT.commitment)
     assert in_order[0] == in_order[2] and len(set(in_order)) == 3
 
 

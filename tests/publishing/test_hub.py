@@ -1,5 +1,6 @@
 """Pushing to a Hub on this machine with the real client: all in one commit, or nothing, whatever goes wrong."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -12,8 +13,12 @@ from transformers import AutoModelForImageClassification
 
 from hf_lotus import ForgetSetRecord
 from hf_lotus.cli.main import main
-from hf_lotus.publishing.hub import PUBLISHED, PublishError, fetch, published_files, push
+from hf_lotus.publishing.bom import write_bom
+from hf_lotus.publishing.hub import PublishError, fetch, push
+from hf_lotus.publishing.keys import new_key
+from hf_lotus.publishing.manifest import PUBLISHED, published_files
 from hf_lotus.publishing.record import RECORD
+from hf_lotus.publishing.signing import sign
 from hf_lotus.publishing.verification import require_whole
 from tests.conftest import TINY_MODELS
 from tests.support.hub_client import NAMES, build, contents, local_hub, repository
@@ -22,6 +27,10 @@ from tests.support.hub_server import CUT, LOST, TOKEN, Fault
 # The client's own, of its own HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 QUICK = {"waits": (0, 0, 0)}
+needs_signing = pytest.mark.skipif(
+    any(importlib.util.find_spec(package) is None for package in ("model_signing", "cyclonedx")),
+    reason="the extras 'signing' and 'bom' are not installed",
+)
 
 
 @pytest.fixture
@@ -82,6 +91,9 @@ class TestPush:
         first = push(folder, "me/model")
         assert push(folder, "me/model").oid == first.oid, "nothing has changed"
         os.remove(folder / "entropy.png")
+        record = ForgetSetRecord.from_json(folder / RECORD)
+        record.listing(folder, **record.card).to_json(folder / RECORD)
+        assert main(["card", str(folder)]) == 0
         push(folder, "me/model")
         assert "entropy.png" not in repository(hub).files
 
@@ -99,6 +111,51 @@ class TestPush:
 
     def test_a_salt_is_no_pattern_of_what_is_published(self):
         assert not any("salt" in pattern or pattern in ("*", "*.*") for pattern in PUBLISHED)
+
+
+class TestWhatIsPublished:
+    def test_what_the_record_does_not_list_stays_here(self, hub, folder):
+        for name in ("tokenizer.json", "model-00002-of-00002.safetensors", "modeling_own.py"):
+            (folder / name).write_text("{}")
+        push(folder, "me/model")
+        assert sorted(repository(hub).files) == [".gitattributes", *NAMES]
+        assert main(["verify", "me/model"]) == 0
+
+    def test_a_link_is_refused(self, hub, folder, tmp_path):
+        """It may point to anything on this machine; here even to the very same content."""
+        (folder / "config.json").rename(tmp_path / "elsewhere.json")
+        (folder / "config.json").symlink_to(tmp_path / "elsewhere.json")
+        with pytest.raises(ValueError, match="is not published: config.json only point elsewhere"):
+            push(folder, "me/model")
+        assert hub.requests == []
+
+    @needs_signing
+    def test_a_signature_of_other_files_is_refused(self, hub, folder, tmp_path):
+        for name in ("optimizer.pt", "rng_state.pth"):  # which `sign` refuses beside a model
+            os.remove(folder / name)
+        new_key(tmp_path / "owner")
+        sign(folder, tmp_path / "owner")
+        push(folder, "me/model")
+        assert main(["verify", "me/model", "--key", str(tmp_path / "owner.pub")]) == 0
+        assert main(["card", str(folder), "--license", "mit"]) == 0
+        with pytest.raises(ValueError, match="model.sig is of other files: README.md, forget_set.json changed since"):
+            push(folder, "me/model")
+        sign(folder, tmp_path / "owner")
+        push(folder, "me/model")
+        write_bom(folder)
+        with pytest.raises(ValueError, match="bom.cdx.json came after it. Sign the folder again"):
+            push(folder, "me/model")
+
+
+def test_a_file_that_is_not_downloaded(hub, folder, capsys):
+    """Its name is enough: what no record lists fails, also the trainer's work, which has no place in a repository."""
+    push(folder, "me/model")
+    for name in ("modeling_own.py", "sub/adapter_config.json", "training_args.bin"):
+        repository(hub).commit("More", {**repository(hub).files, name: b"x"})
+    assert not (fetch("me/model") / "modeling_own.py").exists()
+    assert main(["verify", "me/model"]) == 1
+    told = "FAILED  there is no other file: modeling_own.py, sub/adapter_config.json, training_args.bin is not in the"
+    assert told in capsys.readouterr().out
 
 
 class TestFaults:
@@ -191,14 +248,14 @@ class TestFaults:
             return create(api, *args, **options)
 
         monkeypatch.setattr(HfApi, "create_commit", commit)
-        (folder / "README.md").write_text((folder / "README.md").read_text() + "\nMore.\n")
+        assert main(["card", str(folder), "--license", "mit"]) == 0
         push(folder, "me/model", **QUICK)
         assert len(asked) == 2 and "pytorch_model.bin" not in repository(hub).files
 
     def test_an_earlier_model_stays_whole_while_a_push_fails(self, hub, folder):
         push(folder, "me/model")
         before = dict(repository(hub).files)
-        (folder / "README.md").write_text((folder / "README.md").read_text() + "\nMore.\n")
+        assert main(["card", str(folder), "--license", "mit"]) == 0
         hub.faults.append(Fault("POST", "/commit/", 500, times=99))
         with pytest.raises(PublishError):
             push(folder, "me/model", **QUICK)
@@ -216,7 +273,6 @@ def test_the_command(hub, folder, capsys, monkeypatch):
     assert repository(hub).commits[-1].message == "Forget u7"
     assert "hf-lotus verify me/model" in capsys.readouterr().out
     hub.faults.append(Fault("POST", "/commit/", 403))
-    monkeypatch.setattr("hf_lotus.publishing.hub.published_files", lambda folder: [folder / RECORD])
     assert main(["push", str(folder), "me/other"]) == 2
     printed = capsys.readouterr().err
     assert re.search("was not pushed to me/other: 403", printed) and TOKEN not in printed

@@ -33,6 +33,7 @@ class TestTrainer:
         data = ModelCard.load("me/model").data
         assert data.tags[-1] == "digits" and data.model_name == "model" and len(data.eval_results) > 5
         assert require_whole(fetch("me/model")).results["name"] == "lotus"
+        assert main(["verify", "me/model"]) == 0
         assert salt_path(tmp_path / "out").read_bytes().strip() not in b"".join(repo.files.values())
 
     def test_not_waiting_for_the_upload(self, hub, parts, processor, tmp_path):

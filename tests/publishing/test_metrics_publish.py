@@ -61,6 +61,25 @@ def test_publish_then_load_from_there(hub, tmp_path):
     assert again.returncode == 0, again.stderr
 
 
+def test_the_metrics_of_the_audit(hub, tmp_path):
+    names = ("klom", "relative_test", "rmia")
+    code = "from hf_lotus.cli import publish_metric\n"
+    code += "".join(f"publish_metric.run([{name!r}, '--repo_id', 'someone/{name}'])\n" for name in names)
+    published = run(code, hub, tmp_path)
+    assert published.returncode == 0, published.stderr
+    for name in names:
+        folder = Path(metric_path(name))
+        stored = {file: data for file, data in hub.repos["spaces", f"someone/{name}"].files.items() if file[0] != "."}
+        assert stored == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    loaded = run(
+        "import evaluate\nprint(*(evaluate.load(f'someone/{name}').name for name in " + repr(names) + "))",
+        hub,
+        tmp_path,
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout.split() == list(names)
+
+
 def test_a_private_space(hub, tmp_path):
     published = run(publish(["jsd", "--repo_id", "someone/jsd", "--private"]), hub, tmp_path)
     assert published.returncode == 0, published.stderr

@@ -1,5 +1,6 @@
 """The forget-set record: what it tells, what it never tells, and what its reader refuses."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,7 +13,8 @@ from datasets import concatenate_datasets, load_dataset
 from hf_lotus import ForgetRetainSplit, ForgetSetRecord, Salt
 from hf_lotus.evaluation.results import Controls, ModelResult, UnlearningResult
 from hf_lotus.publishing.digests import merkle_root, salted_digests, sample_contents
-from hf_lotus.publishing.record import RECORD, salt_path, schema, weight_digests
+from hf_lotus.publishing.manifest import listed_digests
+from hf_lotus.publishing.record import RECORD, owner_path, salt_path, schema
 from hf_lotus.publishing.sources import dataset_source, inherited_license, source
 
 SALT = Salt(bytes(range(32)))
@@ -95,7 +97,7 @@ class TestFile:
         result = UnlearningResult(models, Controls(jsd_floor=0.1), ("A note.",), {"samples": {"forget": 40}})
         complete = replace(
             record.measured(result, "lotus"),
-            weights={"model.safetensors": "ab" * 32},
+            files={"config.json": "cd" * 32, "model.safetensors": "ab" * 32},
             method={"name": "bad_teacher", "betas": (0.9, 0.999)},
             seeds={"seed": 3},
             created="2026-01-01T00:00:00+00:00",
@@ -103,14 +105,14 @@ class TestFile:
         document = written(complete, tmp_path)
         jsonschema.Draft202012Validator(schema()).validate(document)
         again = ForgetSetRecord.from_json(tmp_path / RECORD)
-        assert again.digest == complete.digest
+        assert again.digest == complete.digest and again.weights == {"model.safetensors": "ab" * 32}
         assert again.result == UnlearningResult(models, result.controls, result.notes)
         assert os.listdir(tmp_path) == [RECORD]
 
     def test_the_schema_knows_every_field(self):
         names = {field.name for field in fields(ForgetSetRecord)} | {"format", "format_version"}
         assert set(schema()["properties"]) == names
-        assert names - set(schema()["required"]) == {"base_weights", "unchanged"}
+        assert names - set(schema()["required"]) == {"base_weights", "unchanged", "audit"}
 
     def test_what_earlier_versions_did_not_have_is_there_only_where_it_says_something(self, record, tmp_path):
         """Or their cards, which call a record by its digest, would no longer agree with it."""
@@ -118,6 +120,26 @@ class TestFile:
         more = replace(record, base_weights="a" * 64, unchanged=True)
         assert {"base_weights", "unchanged"} <= written(more, tmp_path).keys()
         assert ForgetSetRecord.from_json(tmp_path / RECORD).digest == more.digest != record.digest
+
+    def test_a_record_of_version_1_is_read_and_keeps_its_digest(self, record, tmp_path):
+        """As version 1 wrote it: with its weights, no other files, and a digest over just that."""
+        document = written(record, tmp_path)
+        del document["files"], document["card"]
+        document |= {"format_version": 1, "weights": {"model.safetensors": "ab" * 32}}
+        jsonschema.Draft202012Validator(schema(1)).validate(document)
+        (tmp_path / RECORD).write_text(json.dumps(document))
+        old = ForgetSetRecord.from_json(tmp_path / RECORD)
+        assert old.format_version == 1 and old.weights == old.files == document["weights"]
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        assert old.digest == hashlib.sha256(text.encode()).hexdigest()
+        assert written(old, tmp_path) == document
+
+    @pytest.mark.parametrize("name", ["../model.safetensors", "a/b.json", "a\\b", ""])
+    def test_a_listed_file_is_one_of_the_folder(self, record, tmp_path, name):
+        document = {**written(record, tmp_path), "files": {name: "ab" * 32}}
+        (tmp_path / RECORD).write_text(json.dumps(document))
+        with pytest.raises(ValueError, match="files: .* does not match"):
+            ForgetSetRecord.from_json(tmp_path / RECORD)
 
     def test_the_layout_of_the_file_does_not_matter_to_the_digest(self, record, tmp_path):
         document = written(record, tmp_path)
@@ -128,7 +150,8 @@ class TestFile:
         ("change", "message"),
         [
             ({"format": None}, "is not a forget-set record of hf-lotus"),
-            ({"format_version": 2}, "format version 2, and this version of hf-lotus reads version 1"),
+            ({"format_version": 3}, "format version 3, and this version of hf-lotus reads versions 1, 2"),
+            ({"format_version": True}, "format version True, and this version of hf-lotus reads versions 1, 2"),
             ({"who": ["u7"]}, "the document: Additional properties are not allowed ('who' was unexpected)"),
             ({"rows": -1}, "rows: -1 is less than the minimum of 1"),
             ({"status": "done"}, "status: 'done' is not one of"),
@@ -179,13 +202,17 @@ class TestSources:
         assert inherited_license(str(tmp_path)) == {}
 
 
-def test_digests_of_weights_and_the_place_of_the_salt(tmp_path):
+def test_digests_of_files_and_the_places_of_what_is_the_owners(tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     for name in ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "optimizer.pt", "config.json"):
         (folder / name).write_text(name)
-    assert list(weight_digests(folder)) == ["model-00001-of-00002.safetensors", "model.safetensors.index.json"]
+    weights = ["model-00001-of-00002.safetensors", "model.safetensors.index.json"]
+    assert list(listed_digests(folder)) == ["config.json", *weights]
     assert salt_path(folder) == tmp_path / "out.forget_set.salt"
+    # That of a run in a queue, whose folder is called so until the model is finished.
+    assert owner_path(tmp_path / "model.part") == owner_path(tmp_path / "model")
+    assert owner_path(folder) == tmp_path / "out.forget_set.owner.json"
 
 
 class TestFollowing:

@@ -25,8 +25,8 @@ from hf_lotus.publishing.attestation import (
     predicate_of,
 )
 from hf_lotus.publishing.digests import file_digest
-from hf_lotus.publishing.hub import published_files
 from hf_lotus.publishing.keys import new_key, read_private_key, read_public_key
+from hf_lotus.publishing.manifest import published_files
 from hf_lotus.publishing.signing import check_signature, sign
 from tests.conftest import TINY_MODELS
 
@@ -176,10 +176,10 @@ class TestSignatures:
     def test_the_signature_of_another_model_of_the_same_owner(self, signed, tmp_path):
         other = tmp_path / "second"
         shutil.copytree(signed, other)
-        flip(other / "entropy.png")
+        assert main(["card", str(other), "--license", "mit"]) == 0
         sign(other, signed.with_name("owner"))
         shutil.copy(other / SIGNATURE, signed / SIGNATURE)
-        assert "entropy.png" in failed(signed)[OF_THESE]
+        assert "forget_set.json" in failed(signed)[OF_THESE]
 
     def test_the_packages_own_command_agrees(self, signed):
         """Another's verifier reads the signature; the work files, which it would call unsigned, left out."""
@@ -254,7 +254,8 @@ class TestSigning:
             sign(unsigned, unsigned.with_name("owner"))
 
     def test_signed_again_after_a_change(self, signed):
-        flip(signed / "entropy.png")
+        assert main(["card", str(signed), "--license", "mit"]) == 0
+        assert failed(signed)
         sign(signed, signed.with_name("owner"))
         assert not failed(signed) and not list(signed.glob("*.part"))
 

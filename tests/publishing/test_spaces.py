@@ -10,7 +10,16 @@ import yaml
 
 from hf_lotus.publishing.spaces import SPACES, metric_path
 
-SHARED = {"arrays.py", "divergences.py", "membership.py", "streaming.py", "tables.py"}
+OUTLINE = {"arrays.py", "streaming.py", "tables.py"}
+# Metric → what it shares with the package or with other metrics, beside these three.
+SHARED = {
+    "rf_jsd": {"divergences.py"},
+    "jsd": {"divergences.py"},
+    "membership_inference": {"membership.py"},
+    "klom": {"pooled.py", "confidence.py", "intervals.py", "margin_divergence.py", "pools.py", "roc.py"},
+    "relative_test": {"pooled.py", "confidence.py", "mmd.py", "three_samples.py"},
+    "rmia": {"pooled.py", "intervals.py", "likelihood_ratios.py", "roc.py"},
+}
 STAND_ALONE = """
 import sys
 
@@ -44,14 +53,21 @@ CALLS = {
     "rf_jsd": {"predictions": ROWS, "references": [0] * 5, "source": ["forget", *["unseen"] * 4]},
     "jsd": {"predictions": ROWS, "references": ROWS[::-1]},
     "membership_inference": {"predictions": ROWS, "source": ["member", *["non_member"] * 3, "forget"]},
+    "klom": {"predictions": [1.0, 2.0], "source": ["unlearned", "retrained"], "model": [0, 1]},
+    "relative_test": {"predictions": [1.0, 2.0, 3.0], "source": ["unlearned", "original", "reference"]},
+    "rmia": {
+        "predictions": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+        "source": ["forget", "unseen", "unseen"] * 2,
+        "model": ["target"] * 3 + ["other"] * 3,
+    },
 }
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_what_is_shared_is_a_link_to_its_one_source(name):
-    linked = {path.name: path for path in Path(metric_path(name)).glob("*.py") if path.name in SHARED}
-    assert len(linked) == 4
-    for path in linked.values():
+    folder = Path(metric_path(name))
+    assert {path.name for path in folder.glob("*.py")} == {f"{name}.py", "app.py"} | OUTLINE | SHARED[name]
+    for path in (folder / shared for shared in OUTLINE | SHARED[name]):
         assert path.is_symlink(), f"{path} is no symbolic link: check out with git's core.symlinks on"
         assert not path.readlink().is_absolute() and path.is_file()
 
@@ -75,7 +91,12 @@ def test_a_metric_imports_only_what_its_folder_has(name):
 
 
 @pytest.mark.parametrize(
-    ("names", "hidden"), [(["rf_jsd", "jsd"], ("sklearn", "scipy")), (["membership_inference"], ())]
+    ("names", "hidden"),
+    [
+        (["rf_jsd", "jsd"], ("sklearn", "scipy")),
+        (["membership_inference"], ()),
+        (["klom", "relative_test", "rmia"], ("sklearn",)),
+    ],
 )
 def test_they_load_where_only_evaluate_is(names, hidden, tmp_path):
     code = STAND_ALONE.format(hidden=hidden, calls={name: CALLS[name] for name in names})

@@ -49,19 +49,20 @@ def failed(folder):
 class TestVerification:
     def test_a_folder_without_a_record(self, tmp_path):
         record, checks = check_folder(tmp_path)
-        assert record is None and str(checks[0]) == f"FAILED  there is a record: {tmp_path} has no {RECORD}"
+        assert record is None and str(checks[0]).startswith(f"FAILED  there is a record: {tmp_path} has no {RECORD}")
+        assert "trainer.create_model_card() saves the model and writes record" in checks[0].detail
 
     @pytest.mark.parametrize(
         ("name", "old", "new", "what"),
         [
-            ("model.safetensors", None, None, "the weights are those of the record"),
+            ("model.safetensors", None, None, "the files are those of the record"),
             (RECORD, '"rows": 60', '"rows": 61', "the record's digests agree with its Merkle root and its counts"),
-            (RECORD, '"seed": 1', '"seed": 2', "the card has the figures of the record, and its digest"),
+            (RECORD, '"seed": 1', '"seed": 2', "the card is the one that the record makes"),
             (RESULTS, '"forget_accuracy": 0.', '"forget_accuracy": 0.9', "results.json has the figures of the record"),
             (RESULTS, "{", "", "results.json has the figures of the record"),
-            (CARD, "value: 0.", "value: 0.9", "the card has the figures of the record, and its digest"),
-            (CARD, "| lotus    ", "| lotus!   ", "the card has the figures of the record, and its digest"),
-            (CARD, "library_name", ": [", "the card has the figures of the record, and its digest"),
+            (CARD, "value: 0.", "value: 0.9", "the card is the one that the record makes"),
+            (CARD, "| lotus    ", "| lotus!   ", "the card is the one that the record makes"),
+            (CARD, "library_name", ": [", "the card is the one that the record makes"),
         ],
     )
     def test_whatever_is_changed_is_found(self, whole, name, old, new, what):
@@ -81,11 +82,11 @@ class TestVerification:
     @pytest.mark.parametrize("name", ["pytorch_model.bin", "model-00001-of-00002.safetensors"])
     def test_further_weights_are_found(self, whole, name):
         (whole / name).write_bytes(b"other weights")
-        assert failed(whole)["the weights are those of the record"] == f"{name} is not in the record"
+        assert failed(whole)["there is no other file"].startswith(f"{name} is not in the record")
 
     def test_missing_weights_are_found(self, whole):
         (whole / "model.safetensors").rename(whole / "weights")
-        assert "has no weights" in failed(whole)["the weights are those of the record"]
+        assert failed(whole)["the files are those of the record"] == "model.safetensors is missing"
 
     def test_a_forged_list_of_digests_is_found(self, whole):
         record = ForgetSetRecord.from_json(whole / RECORD)
@@ -99,9 +100,9 @@ class TestVerification:
         for part, inside in {"forget": True, "retain": False}.items():
             _, contents = sample_contents(parts[part].select(range(5)))
             for content in contents:
-                told = check_sample(record, salt, "x", content.tobytes(), range(10), None)
+                told = check_sample(record, salt, "x", content.tobytes(), None)
                 assert told.detail.startswith("IN" if inside else "NOT in")
-                assert check_sample(record, salt, "x", content.tobytes(), range(10), not inside).holds is False
+                assert check_sample(record, salt, "x", content.tobytes(), not inside).holds is False
 
     def test_the_data_set_is_found_again(self, whole, digits, parts):
         record, salt = require_whole(whole), Salt.read(salt_path(whole))

@@ -1,10 +1,13 @@
 """A queue served from Python: what comes back, what is told, and that nothing is printed."""
 
+import numpy as np
 import pytest
+from datasets import Dataset, concatenate_datasets
 
 from hf_lotus import SSD, LoTUS, UnlearningArguments
 from hf_lotus.data.loading import DatasetArguments
 from hf_lotus.models.loading import ModelArguments
+from hf_lotus.publishing.chain import check_chain
 from hf_lotus.requests.queue import DeletionRequest, RequestQueue
 from hf_lotus.requests.service import publish_latest, serve
 
@@ -37,9 +40,45 @@ def test_what_was_served_comes_back_and_nothing_is_printed(serve_queue, tmp_path
     assert served.run.number == 1 and served.run.is_done and list(served.run.plan["requests"]) == ["known"]
     assert list(served.refused) == ["unknown"] and "has no row" in served.refused["unknown"]
     assert served.history + "\n" == (queue.folder / "history.md").read_text() and "| known " in served.history
-    assert len(told) == 1 and "| lotus" in told[0]
+    assert "| lotus" in told[-1] and told[:-1] == [text for text in told[:-1] if "look like one" in text]
     printed = capsys.readouterr().out  # `Trainer` prints its logs where there is no bar
     assert "| lotus" not in printed and "unknown" not in printed and not (tmp_path / "unused").exists()
+
+
+def test_a_bit_of_an_earlier_run(serve_queue):
+    """A flipped bit in the first run's weights stops the third, which is made from the second's."""
+    queue, _, call = serve_queue
+    for number, user in enumerate(("u3", "u7", "u9"), start=1):
+        queue.add(request(f"r{number}", user))
+        if number < 3:
+            assert call().run.number == number
+    weights = queue.models()[0] / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match="0001/model is whole: .*model.safetensors is another.*Put the files back"):
+        call()
+    assert [one.id for one in queue.open()] == ["r3"] and len(queue.runs()) == 2
+    weights.write_bytes(whole)
+    (queue.models()[1] / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="0002/model is whole: .*adapter_config.json is not in the record"):
+        call()
+    (queue.models()[1] / "adapter_config.json").unlink()
+    assert call().run.number == 3
+    assert all(check.holds for check in check_chain(queue.models()))
+
+
+def test_retained_pictures_that_look_like_a_forgotten_one_are_told(serve_queue, tmp_path, digits):
+    """A copy of a forgotten scan, scaled up and down, is another sample of another user, and stays."""
+    queue, told, call = serve_queue
+    train = tmp_path / "data" / "train-00000.parquet"
+    data = Dataset.from_parquet(str(train), cache_dir=str(tmp_path / "cache"))
+    row = data["user_id"].index("u3")
+    copied = dict(data[row], user_id="other", image=data[row]["image"].resize((20, 20)).resize((8, 8)))
+    assert np.asarray(copied["image"]).tolist() != np.asarray(data[row]["image"]).tolist()
+    concatenate_datasets([data, Dataset.from_list([copied], features=data.features)]).to_parquet(train)
+    queue.add(request("r1", "u3"))
+    call()
+    assert "look like one that is to be forgotten, and stay" in told[0] and f"{len(data)}" in told[0]
 
 
 def test_requests_that_a_method_changes_nothing_for_stay_open(serve_queue):

@@ -293,7 +293,7 @@ BAD_INPUTS: list[BadInput] = [
         ("--model_name_or_path {without_processor}", "without_processor"),
         ("--model_name_or_path {broken_processor}", "broken_processor"),
         ("--model_name_or_path {odd_processor}", "odd_processor"),
-        ("--model_name_or_path {text_model}", "image classifier"),
+        ("--model_name_or_path {text_model}", "only an image processor turns into model inputs"),
         ("--retrain_model {other_head}", "other_head"),
         ("--retrain_model ./nowhere", "./nowhere"),
         ("--retrain_model {headless}", "classifier.1.weight"),
@@ -345,7 +345,7 @@ BAD_INPUTS: list[BadInput] = [
         ("--original_model ./nowhere", "./nowhere"),
         ("--model_name_or_path {truncated}", "truncated"),
         ("--output_dir {model}", "is the original's own folder"),
-        ("--original_model {text_model}", "image classifier"),
+        ("--original_model {text_model}", "10 classes, and the model to unlearn 2"),
     ),
     # ---- what is published ----
     *_flags(
@@ -363,8 +363,8 @@ BAD_INPUTS: list[BadInput] = [
         ("verify nowhere/at-all", "nowhere/at-all"),
         ("verify ./nowhere", "./nowhere"),
         ("verify {a_file}", "a_file"),
-        ("verify {model} --image x.png", "--image needs --salt_file"),
-        ("verify {model} --expect in", "--expect needs --image"),
+        ("verify {model} --image x.png", "--image and --text need --salt_file"),
+        ("verify {model} --expect in", "--expect needs one of them"),
         ("verify {model} --tolerance x", "'x'"),
         ("prove {model}", "--image, --label and --salt_file"),
         ("prove {model} --check p.json --label 1", "--check needs neither"),

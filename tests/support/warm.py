@@ -17,7 +17,9 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-IMPORTED = ["hf_lotus.cli.unlearn", "hf_lotus.cli.verify", "hf_lotus.cli.request", "hf_lotus.requests.service"]
+IMPORTED = ["hf_lotus.cli.unlearn", "hf_lotus.cli.verify", "hf_lotus.cli.request_run", "hf_lotus.requests.service"]
+# What these import only where they use it.
+IMPORTED += ["jsonschema", "matplotlib.backends.backend_agg", "scipy.optimize", "sklearn.linear_model"]
 
 
 class WarmCommands:

@@ -18,7 +18,8 @@ from hf_lotus import (
 )
 from hf_lotus.data.batches import read_dataset_labels
 from hf_lotus.publishing.digests import salted_digests, sample_contents
-from hf_lotus.publishing.record import RECORD, salt_path
+from hf_lotus.publishing.disclosure import read_owners_record, rounded_result
+from hf_lotus.publishing.record import RECORD, owner_path, salt_path
 from hf_lotus.publishing.verification import check_folder, require_whole
 
 CARD, RESULTS = "README.md", "results.json"
@@ -58,14 +59,16 @@ class TestTrainer:
         assert record.method == {"name": "lotus", "alpha": 2.0, "retain_fraction": 0.3, "stop_margin": 2.0}
         assert record.seeds == {"seed": 1, "data_seed": 1} and record.versions["torch"] == torch.__version__
         assert (record.arguments["learning_rate"], record.arguments["batch_size"]) == (1e-3, 32)
-        assert failed(folder) == {"the card has the figures of the record, and its digest":
-                                  "there is no README.md; hf-lotus card writes it"}  # fmt: skip
+        assert failed(folder) == {"the card is the one that the record makes": "there is no README.md: "
+                                  "trainer.create_model_card() or hf-lotus card writes it"}  # fmt: skip
 
     def test_card_results_and_figure_belong_to_the_record(self, trained, folder):
         record = require_whole(folder)
         assert (folder / "entropy.png").stat().st_size > 10_000
         measured = UnlearningResult.from_json(folder / RESULTS)
-        assert record.result.models == measured.models == trained.measured[0].models
+        assert record.result.models == measured.models != trained.measured[0].models
+        sizes = measured.provenance["samples"]
+        assert measured.models == rounded_result(trained.measured[0], sizes).models
         card = ModelCard.load(folder / CARD)
         assert record.digest in card.text and record.digests["merkle_root"] in card.text
         assert "![Entropy of the predictions" in card.text and "hf-lotus verify MODEL" in card.text
@@ -85,7 +88,11 @@ class TestTrainer:
         before = (folder / "model.safetensors").read_bytes()
         trained.train()
         trained.create_model_card()
-        assert require_whole(folder).result.models == trained.measured[0].models
+        full = json.loads(owner_path(folder).read_text())
+        assert full["results"]["models"] == [model.to_dict() for model in trained.measured[0].models]
+        assert (
+            read_owners_record(owner_path(folder), require_whole(folder)).result.models == trained.measured[0].models
+        )
         saved = load_file(folder / "model.safetensors")
         assert (folder / "model.safetensors").read_bytes() != before
         torch.testing.assert_close(saved["classifier.bias"], trained.run.student.classifier.bias.data)

@@ -10,7 +10,7 @@ from hf_lotus import UnlearningArguments
 from hf_lotus.benchmark.data import load_benchmark_data
 from hf_lotus.benchmark.models import image_processor, initial_model
 from hf_lotus.benchmark.recipe import load_recipe
-from hf_lotus.data.images import ready
+from hf_lotus.data.prepared import ready
 from hf_lotus.evaluation.predictions import predict
 from hf_lotus.trainer.reference_models import trained_model
 from hf_lotus.trainer.trainer import UnlearningTrainer

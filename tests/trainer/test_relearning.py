@@ -9,37 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from hf_lotus.methods import Finetune, MarginMatching
 from hf_lotus.trainer.relearning import Relearning, measured_relearning_excess, relearning_of_rows
-from tests.conftest import TINY_MODELS
-from tests.support.method_helpers import class_wise_parts, equal, pixels_of, weights
-
-
-def fitted(given, processor, *names, start=None, steps=150):
-    """A tiny ResNet that has learned some parts by heart."""
-    pixels, labels = (torch.cat(x) for x in zip(*(pixels_of(given[n], processor) for n in names), strict=True))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = TINY_MODELS["resnet"]() if start is None else start
-    optimizer = torch.optim.Adam(model.train().parameters(), lr=1e-2 if start is None else 1e-4)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        F.cross_entropy(model(pixels).logits, labels).backward()
-        optimizer.step()
-    return model.eval()
+from tests.support.fitted_models import fitted, with_wrong_labels
+from tests.support.method_helpers import class_wise_parts, equal, weights
 
 
 @pytest.fixture(scope="module")
 def noisy(parts):
-    """A third of the labels wrong: to get them right is to have seen them."""
-    generator, given = np.random.default_rng(0), {}
-    for name, part in parts.items():
-        wrong = generator.random(len(part)) < 0.33
-        labels = (np.array(part["label"]) + wrong * generator.integers(1, 10, len(part))) % 10
-        given[name] = part.remove_columns("label").add_column("label", labels, feature=part.features["label"])
-    return given
+    return with_wrong_labels(parts)
 
 
 def test_who_hides_has_an_excess_and_who_never_saw_has_none(make, noisy, processor):

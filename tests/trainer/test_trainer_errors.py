@@ -149,5 +149,5 @@ def test_an_unseen_set_with_its_classes_in_another_order(make, parts):
 def test_raw_images_beside_model_inputs(make, parts, processor):
     pixels = processor(list(parts["retain"]["image"]), return_tensors="pt")["pixel_values"]
     retain = [{"pixel_values": p, "labels": y} for p, y in zip(pixels, parts["retain"]["label"], strict=True)]
-    with pytest.raises(TypeError, match="both hold raw images"):
+    with pytest.raises(TypeError, match="must hold raw samples of one kind"):
         make("vit", retain_dataset=retain)

@@ -1,0 +1,1 @@
+../../hf_lotus/functional/arrays.py
