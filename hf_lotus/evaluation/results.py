@@ -204,7 +204,7 @@ class UnlearningResult:
             if not isinstance(result.provenance, Mapping) or not all(isinstance(note, str) for note in result.notes):
                 raise TypeError("its provenance is no mapping, or a note no text")
             result.to_markdown()  # what cannot be written as a table is of other kinds than a result's
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(f"{path} is not a result that this version can read: {error}.") from error
         return result
 

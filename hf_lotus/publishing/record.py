@@ -356,8 +356,9 @@ class ForgetSetRecord:
             values["files"] = values.pop("weights")
         record = cls(**values)
         try:
-            _ = record.result
-        except TypeError as error:
+            if record.result is not None:
+                record.result.to_markdown()  # the card is made with it
+        except (TypeError, ValueError, OverflowError) as error:  # a whole number may be larger than any figure
             raise ValueError(f"{path} has results that this version does not understand: {error}.") from error
         return record
 

@@ -1,7 +1,7 @@
 """What reads files that anybody may have written, and what it may do about bad ones: nothing but raise our own errors.
 
 Each target is given bytes, or a document of JSON's or YAML's kinds, that began as a good one. It may raise
-`ValueError`, `OSError` or `TypeError` with a message of one line; whatever else comes through is a find.
+`ValueError` or `OSError` with a message; whatever else comes through is a find.
 """
 
 from __future__ import annotations

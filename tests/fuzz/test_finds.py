@@ -1,0 +1,57 @@
+"""What fuzzing found, the smallest input of each kind, so that it stays mended."""
+
+import json
+import shutil
+
+import pytest
+
+from hf_lotus import ForgetSetRecord, UnlearningResult
+from hf_lotus.publishing.verification import check_folder
+from tests.fuzz.published import publish
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory, processor):
+    return publish(tmp_path_factory.mktemp("finds"), processor)
+
+
+@pytest.fixture
+def model(published, tmp_path):
+    """A copy of a published model; and a function that changes a JSON file of it."""
+    folder = shutil.copytree(published, tmp_path / "model")
+
+    def change(name, edit):
+        document = json.loads((folder / name).read_text())
+        edit(document)
+        (folder / name).write_text(json.dumps(document))
+
+    return folder, change
+
+
+def failed(folder):
+    return [check for check in check_folder(folder)[1] if check.holds is False]
+
+
+def test_figures_larger_than_any_number_are_refused_when_they_are_read(model):
+    folder, change = model
+    change("results.json", lambda document: document["models"][0].update(retain_accuracy=10**400))
+    with pytest.raises(ValueError, match="is not a result that this version can read: .*too large"):
+        UnlearningResult.from_json(folder / "results.json")
+    change("forget_set.json", lambda document: document["results"]["models"][0].update(retain_accuracy=10**400))
+    with pytest.raises(ValueError, match="results that this version does not understand: .*too large"):
+        ForgetSetRecord.from_json(folder / "forget_set.json")
+    assert failed(folder)
+
+
+def test_a_record_whose_results_lack_the_models_row_fails(model):
+    folder, change = model
+    change("forget_set.json", lambda document: document["results"]["models"].pop())
+    assert failed(folder)
+
+
+def test_a_card_whose_figures_have_no_name_fails(model):
+    folder, _ = model
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in card.splitlines() if not line.strip().startswith("name: ")]
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    assert failed(folder)
