@@ -150,12 +150,18 @@ class TestSignatures:
             assert same or OF_THESE in failed(signed), f"byte {place} may be changed"
 
     @pytest.mark.parametrize(
-        "name", ["modeling_evil.py", "adapter_config.json", "pytorch_model.bin", "notes.txt", "deep/file"]
+        "name", ["modeling_evil.py", "pytorch_model.bin", "notes.txt", "deep/file"]
     )
     def test_a_file_more(self, signed, name):
         (signed / name).parent.mkdir(exist_ok=True)
         (signed / name).write_text("")
         assert failed(signed) == {NONE_UNSIGNED: f"{name.split('/')[0]} came after the signature"}
+
+    def test_an_adapter_more_is_none_of_the_signed_files_either(self, signed):
+        (signed / "adapter_config.json").write_text("")  # which is published: the statement lists what is
+        found = failed(signed)
+        assert len(found) == 2 and found[NONE_UNSIGNED] == "adapter_config.json came after the signature"
+        assert "its files are others: adapter_config.json" in found.values()
 
     def test_a_weight_file_more_that_is_published(self, signed):
         shutil.copy(signed / "model.safetensors", signed / "model-00002.safetensors")
