@@ -149,9 +149,7 @@ class TestSignatures:
             # What is beside the envelope (the log's entries, of which there are none) is no part of what was signed.
             assert same or OF_THESE in failed(signed), f"byte {place} may be changed"
 
-    @pytest.mark.parametrize(
-        "name", ["modeling_evil.py", "pytorch_model.bin", "notes.txt", "deep/file"]
-    )
+    @pytest.mark.parametrize("name", ["modeling_evil.py", "pytorch_model.bin", "notes.txt", "deep/file"])
     def test_a_file_more(self, signed, name):
         (signed / name).parent.mkdir(exist_ok=True)
         (signed / name).write_text("")
