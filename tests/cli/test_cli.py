@@ -16,6 +16,7 @@ from transformers import AutoModelForImageClassification
 
 from hf_lotus import UnlearningResult
 from hf_lotus.cli.main import COMMANDS, main
+from tests.support.in_full import result_in_full
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "unlearn_image_classification.py"
 
@@ -66,7 +67,7 @@ def test_a_patience_is_all_that_a_choice_by_the_retrain_free_gap_needs(unlearn, 
     assert status == 0
     (best,) = out.glob("checkpoint-*")
     state = json.loads((best / "trainer_state.json").read_text())
-    result = UnlearningResult.from_json(out / "results.json")
+    result = result_in_full(out)
     assert result["lotus"].retrain_free_gap == pytest.approx(state["best_metric"], abs=1e-12)
     # One more round was taken, which was not better, unless the best was the last.
     assert len(result.provenance["rounds"]) == min(round(state["epoch"]) + 1, 4)
@@ -85,7 +86,7 @@ def test_unlearn_writes_model_results_card_and_figure(unlearn, folders, capsys):
     assert ModelCard.load(out / "README.md").data.tags == ["machine-unlearning", "lotus", "hf-lotus"]
     assert (out / "entropy.png").stat().st_size > 10_000
     printed = capsys.readouterr().out
-    assert result.to_markdown() in printed and "Identical images" in printed
+    assert result_in_full(out).to_markdown() in printed and "Identical images" in printed
 
 
 def test_evaluate_measures_what_unlearn_measured(unlearn, folders, tmp_path):
@@ -97,7 +98,7 @@ def test_evaluate_measures_what_unlearn_measured(unlearn, folders, tmp_path):
          "--dataset_name", str(folders / "data"), "--output_dir", str(again), "--device", "cpu", *map(str, selection)]
     )  # fmt: skip
     assert status == 0
-    first, second = (UnlearningResult.from_json(folder / "results.json") for folder in (out, again))
+    first, second = result_in_full(out), UnlearningResult.from_json(again / "results.json")
     assert second["lotus"].metrics() == pytest.approx(
         {name: value for name, value in first["lotus"].metrics().items() if name != "seconds"}, abs=1e-9
     )
@@ -252,14 +253,14 @@ def launch(launcher, folders, out):
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout, UnlearningResult.from_json(out / "results.json")
+    return done.stdout, result_in_full(out)
 
 
 def test_the_example_runs_alone_and_on_two_ranks(folders, tmp_path, monkeypatch, capsys):
     """Two real ranks: 31 forget samples do not divide by two, and the accuracies are exact all the same."""
     monkeypatch.setattr(sys, "argv", arguments(folders, tmp_path / "alone"))
     runpy.run_path(str(EXAMPLE), run_name="__main__")
-    alone = UnlearningResult.from_json(tmp_path / "alone" / "results.json")
+    alone = result_in_full(tmp_path / "alone")
     assert alone.to_markdown() in capsys.readouterr().out
     accelerate = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     for name, launcher in {
