@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from hf_lotus import ForgetSetRecord, UnlearningResult
+from hf_lotus.models.loading import load_model, load_processor
 from hf_lotus.publishing.verification import check_folder
 from tests.fuzz.published import publish
 
@@ -55,3 +56,12 @@ def test_a_card_whose_figures_have_no_name_fails(model):
     lines = [line for line in card.splitlines() if not line.strip().startswith("name: ")]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
     assert failed(folder)
+
+
+@pytest.mark.parametrize("change", [{"depths": [2**31]}, {"depths": [9_000, 9_000]}, {"num_labels": 2**40}])
+def test_a_configuration_of_endless_layers_is_refused_before_they_are_built(model, change):
+    folder, edit = model
+    edit("config.json", lambda document: document.update(change))
+    for load in (load_model, load_processor):
+        with pytest.raises(ValueError, match=f"its configuration asks for .* of {next(iter(change))}"):
+            load(str(folder))
