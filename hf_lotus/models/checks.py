@@ -10,8 +10,9 @@ from torch import nn
 
 from hf_lotus.utils.text import one_line
 
-# Parts of names in a configuration → the most that a model may have of it, in all its stages.
-_MOST = {"num_labels": 1_000_000, "layers": 10_000, "depths": 10_000, "blocks": 10_000}
+# Parts of names in a configuration → the most that a model may have of it, in all its stages. The deepest ResNet that
+# was published has 333 blocks.
+_MOST = {"num_labels": 1_000_000, "layers": 1000, "depths": 1000, "blocks": 1000}
 
 
 def require_single_label(model: nn.Module) -> None:

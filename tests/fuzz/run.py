@@ -51,14 +51,14 @@ def fuzz(target: Target, folder: Path, number: int, examples: int, counts: Count
                 counts["refused"] += 1
         finally:
             if signal.alarm(0) == 0:
-                raise AssertionError(f"{target.name}: more than {_LIMIT} s")
+                raise AssertionError(f"{target.name}: more than {_LIMIT} s for {content[:3000]!r}")
 
     try:
         once()
     except Exception as error:
         error = getattr(error, "exceptions", [error])[0]  # hypothesis groups several
         frames = [line for line in traceback.format_tb(error.__traceback__) if "hypothesis" not in line]
-        return "".join([*frames[-6:], f"{type(error).__name__}: {str(error)[:300]}"])
+        return "".join([*frames[-6:], f"{type(error).__name__}: {str(error)[:3000]}"])
     finally:
         restore(target, folder)
     return None
