@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
+
+from hf_lotus.utils.text import one_line
+
+# Parts of names in a configuration → the most that a model may have of it, in all its stages. The deepest ResNet that
+# was published has 333 blocks.
+_MOST = {"num_labels": 1_000_000, "layers": 1000, "depths": 1000, "blocks": 1000}
 
 
 def require_single_label(model: nn.Module) -> None:
@@ -50,3 +59,20 @@ def check_models(model: nn.Module, retrained: nn.Module | None) -> None:
     require_full_precision(model)
     if retrained is not None:
         check_same_classes(model, retrained, "retrained model")
+
+
+def require_possible(config: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for a configuration that asks for more layers or classes than any model has.
+
+    A repository's configuration is anybody's, and each layer that it asks for is built before a weight is read: one
+    number is enough to keep a machine busy for ever.
+
+    Args:
+        config: what `config.json` holds.
+    """
+    for name, value in config.items():
+        limit = next((most for part, most in _MOST.items() if part in str(name)), None)
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        asked = sum(number for number in numbers if isinstance(number, int))
+        if limit is not None and asked > limit:
+            raise ValueError(f"its configuration asks for {one_line(asked, 30)} of {name}, and no model has {limit:,}")

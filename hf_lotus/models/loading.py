@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +13,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     BaseImageProcessor,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     SequenceFeatureExtractor,
@@ -21,6 +22,7 @@ from transformers.utils import CONFIG_NAME, is_torchvision_available
 
 import hf_lotus.models.cifar_resnet  # noqa: F401 - registers a model
 from hf_lotus.models.adapters import AdapterArguments, adapter_of, with_adapter
+from hf_lotus.models.checks import require_possible
 from hf_lotus.models.tasks import IMAGE, TASKS, find_task
 from hf_lotus.utils.names import nearby, require_name
 from hf_lotus.utils.text import counted, one_line
@@ -99,6 +101,7 @@ def load_model(name: str, revision: str | None = None, task: str | None = None) 
 def _whole(
     name: str, revision: str | None, task: str | None, may_lack_head: bool = False, **options: Any
 ) -> PreTrainedModel:
+    require_possible(PretrainedConfig.get_config_dict(name, revision=revision)[0])
     model, found = TASKS[find_task(name, revision, task)].auto_model.from_pretrained(
         name,
         revision=revision,
@@ -142,6 +145,8 @@ def load_processor(name: str | Path, revision: str | None = None, task: str | No
         ValueError: if it cannot be had.
     """
     with loading("processor", str(name)):
+        with suppress(OSError):  # a processor may stand alone
+            require_possible(PretrainedConfig.get_config_dict(name, revision=revision)[0])
         task, options = find_task(name, revision, task), dict[str, Any](trust_remote_code=False)
         if task == IMAGE:
             options["backend"] = "torchvision" if is_torchvision_available() else "pil"

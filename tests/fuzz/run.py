@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -21,9 +22,17 @@ from tests.fuzz.mutations import damaged, documents
 from tests.fuzz.published import publish
 from tests.fuzz.targets import Target, restore, targets
 
+# Seconds that a reader may take on a shared core.
+_LIMIT = 60
+
 
 def fuzz(target: Target, folder: Path, number: int, examples: int, counts: Counter) -> str | None:
     """Some examples of one target; the traceback of the smallest find, None where there is none."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError("it hangs")
+
+    signal.signal(signal.SIGALRM, ring)
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck),
               phases=[Phase.generate], print_blob=False)  # fmt: skip
@@ -36,15 +45,20 @@ def fuzz(target: Target, folder: Path, number: int, examples: int, counts: Count
             content = data.draw(damaged(good))
         else:
             content = target.content(data.draw(documents(target.good)))
-        if target.run(folder, content) is not None:
-            counts["refused"] += 1
+        signal.alarm(_LIMIT)
+        try:
+            if target.run(folder, content) is not None:
+                counts["refused"] += 1
+        finally:
+            if signal.alarm(0) == 0:
+                raise AssertionError(f"{target.name}: more than {_LIMIT} s for {content[:3000]!r}")
 
     try:
         once()
     except Exception as error:
         error = getattr(error, "exceptions", [error])[0]  # hypothesis groups several
         frames = [line for line in traceback.format_tb(error.__traceback__) if "hypothesis" not in line]
-        return "".join([*frames[-6:], f"{type(error).__name__}: {str(error)[:300]}"])
+        return "".join([*frames[-6:], f"{type(error).__name__}: {str(error)[:3000]}"])
     finally:
         restore(target, folder)
     return None
