@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hf_lotus.evaluation.findings import AUDIT, CANNOT_TELL, FOUND, NOTHING, TIERS, AuditReport, Finding, Reading
 from hf_lotus.evaluation.results import ORIGINAL, RETRAIN, is_retrained_row
 from hf_lotus.reporting.audit_texts import NOT_SHOWN, WORDS
+from hf_lotus.reporting.html import rendered
 from hf_lotus.reporting.svg import dots
 from hf_lotus.utils.files import write_whole
 
@@ -26,15 +26,9 @@ _MARKS = {
 
 def write_audit_page(path: str | Path, report: AuditReport) -> None:
     """Write the page; the file appears whole or not at all. It needs no network, and names in it stay text."""
-    environment = Environment(
-        loader=PackageLoader("hf_lotus.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     tests = [_test(finding, report.name) for finding in report.findings]
-    page = environment.get_template("audit.html").render(
+    page = rendered(
+        "audit.html",
         name=report.name,
         in_words=report.in_words(),
         worst=_MARKS[_worst(report)],

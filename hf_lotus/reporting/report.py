@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from hf_lotus.evaluation.results import FORMAT_VERSION, REFERENCE_ROW, UnlearningResult, is_control_row
+from hf_lotus.reporting.html import rendered
 from hf_lotus.reporting.paper import paper_results, paper_table
 from hf_lotus.reporting.report_figures import Figure, report_figures
 from hf_lotus.reporting.tables import explanation, summarize, summary_cells
@@ -111,16 +111,10 @@ def _html(
     figures: Sequence[Figure],
     facts: Sequence[tuple[str, str]],
 ) -> str:
-    environment = Environment(
-        loader=PackageLoader("hf_lotus.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     headings, rows = summary_cells(results)
     shown = [{**asdict(f), "panels": [(caption, Markup(svg)) for caption, svg in f.panels]} for f in figures]
-    return environment.get_template("report.html").render(
+    return rendered(
+        "report.html",
         title=title,
         smaller=smaller,
         headings=headings,
