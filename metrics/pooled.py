@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import as_array
-from .streaming import check_source, gather
+from .streaming import StreamingMetric, check_source, gather
 
 
 @dataclass
@@ -91,6 +91,16 @@ class Rows:
                     f"{len(columns[0])}, {model!r} {len(column)}."
                 )
         return np.stack(columns) if columns else np.empty((0, 0))
+
+
+class PooledMetric(StreamingMetric):
+    """A metric whose state is `Rows`."""
+
+    def _start(self, options: Any) -> Rows:
+        return Rows()
+
+    def _gather(self, state: Rows, accelerator: Any) -> Rows:
+        return state.gathered(accelerator)
 
 
 def one_a_row(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from .intervals import AttackFigures, attack_figures
+from .pools import check_used
 
 # The authors' values for CIFAR-10.
 A, GAMMA = 0.3, 2.0
@@ -77,15 +78,8 @@ def _ratios(
     for name, values in (("judged model", target), ("reference models", reference)):
         if not ((values >= 0) & (values <= 1)).all():
             raise ValueError(f"The {name}' probabilities of the {what} must lie between 0 and 1.")
-    out = np.ones(reference.shape, dtype=bool)
-    if trained_on is not None:
-        trained_on = np.asarray(trained_on)
-        if trained_on.shape != reference.shape or trained_on.dtype != bool:
-            raise ValueError(
-                f"Who was trained on the {what} must be booleans of shape {reference.shape}, got {trained_on.dtype} "
-                f"of shape {trained_on.shape}."
-            )
-        out = ~trained_on
+    nobody = np.zeros(reference.shape, dtype=bool)
+    out = ~check_used(f"Who was trained on the {what}", nobody if trained_on is None else trained_on, reference.shape)
     known = np.flatnonzero(~out.any(axis=0))
     if len(known):
         raise ValueError(

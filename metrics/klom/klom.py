@@ -18,10 +18,10 @@ from .confidence import logit_confidence
 # `evaluate` brings along what this script names, and does not look further: what the others need stands here too.
 from .intervals import Estimate as Estimate
 from .margin_divergence import BINS, CLIP, EPSILON, klom
-from .pooled import Rows, flat, one_a_row
+from .pooled import PooledMetric, Rows, flat, one_a_row
 from .pools import check_pools as check_pools
 from .roc import Roc as Roc
-from .streaming import StreamingMetric
+from .streaming import StreamingMetric as StreamingMetric
 
 SOURCES = ("unlearned", "retrained")
 
@@ -101,7 +101,7 @@ class Options:
             )
 
 
-class Klom(StreamingMetric, evaluate.Metric):
+class Klom(PooledMetric, evaluate.Metric):
     """KL divergence of margins; `Options` and the inputs' description say how to use it."""
 
     Options = Options
@@ -122,9 +122,6 @@ class Klom(StreamingMetric, evaluate.Metric):
             reference_urls=["https://arxiv.org/abs/2410.23232"],
         )
 
-    def _start(self, options: Options) -> Rows:
-        return Rows()
-
     def _add(
         self,
         state: Rows,
@@ -143,9 +140,6 @@ class Klom(StreamingMetric, evaluate.Metric):
             lambda rows, labels: logit_confidence(rows, as_array("labels", labels), from_logits=options.from_logits),
         )
         state.add(kind, values, np.zeros(len(values)), source, model, SOURCES)
-
-    def _gather(self, state: Rows, accelerator: Any) -> Rows:
-        return state.gathered(accelerator)
 
     def _result(self, state: Rows, options: Options) -> dict[str, Any]:
         for name in SOURCES:

@@ -18,8 +18,8 @@ from .confidence import logit_confidence
 
 # `evaluate` brings along what this script names, and does not look further: what the others need stands here too.
 from .mmd import mmd2 as mmd2
-from .pooled import Rows, one_a_row
-from .streaming import StreamingMetric
+from .pooled import PooledMetric, Rows, one_a_row
+from .streaming import StreamingMetric as StreamingMetric
 from .three_samples import relative_test, relative_test_unseen
 
 SOURCES = ("unlearned", "original", "reference", "unseen")
@@ -113,7 +113,7 @@ class Options:
             raise ValueError(f"resamples must be 1 or more, got {self.resamples}.")
 
 
-class RelativeTest(StreamingMetric, evaluate.Metric):
+class RelativeTest(PooledMetric, evaluate.Metric):
     """The relative three-sample test; `Options` and the inputs' description say how to use it."""
 
     Options = Options
@@ -133,9 +133,6 @@ class RelativeTest(StreamingMetric, evaluate.Metric):
             reference_urls=["https://arxiv.org/abs/2601.19755", "https://arxiv.org/abs/1511.04581"],
         )
 
-    def _start(self, options: Options) -> Rows:
-        return Rows()
-
     def _add(
         self, state: Rows, options: Options, predictions: Any, references: Any = None, source: Any = None
     ) -> None:
@@ -152,9 +149,6 @@ class RelativeTest(StreamingMetric, evaluate.Metric):
             )
         # All rows of a source are of one model.
         state.add(kind, values, labels.astype(np.int64), source, "", SOURCES)
-
-    def _gather(self, state: Rows, accelerator: Any) -> Rows:
-        return state.gathered(accelerator)
 
     def _result(self, state: Rows, options: Options) -> dict[str, Any]:
         there = [name for name in SOURCES if state.models(name)]

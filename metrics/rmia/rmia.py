@@ -17,9 +17,10 @@ from .arrays import blocks, check_labels, check_rows, distributions
 # `evaluate` brings along what this script names, and does not look further: what the others need stands here too.
 from .intervals import Estimate as Estimate
 from .likelihood_ratios import GAMMA, A, rmia
-from .pooled import Rows, flat, one_a_row
+from .pooled import PooledMetric, Rows, flat, one_a_row
+from .pools import check_used as check_used
 from .roc import Roc as Roc
-from .streaming import StreamingMetric
+from .streaming import StreamingMetric as StreamingMetric
 
 SOURCES = ("forget", "unseen")
 TARGET = "target"
@@ -105,7 +106,7 @@ class Options:
             )
 
 
-class Rmia(StreamingMetric, evaluate.Metric):
+class Rmia(PooledMetric, evaluate.Metric):
     """Membership inference by likelihood ratios; `Options` and the inputs' description say how to use it."""
 
     Options = Options
@@ -126,9 +127,6 @@ class Rmia(StreamingMetric, evaluate.Metric):
             ),
             reference_urls=["https://arxiv.org/abs/2312.03262"],
         )
-
-    def _start(self, options: Options) -> Rows:
-        return Rows()
 
     def _add(
         self,
@@ -157,9 +155,6 @@ class Rmia(StreamingMetric, evaluate.Metric):
                 f"shape {trained.shape}."
             )
         state.add(kind, values, np.broadcast_to(trained, len(values)), source, model, SOURCES)
-
-    def _gather(self, state: Rows, accelerator: Any) -> Rows:
-        return state.gathered(accelerator)
 
     def _result(self, state: Rows, options: Options) -> dict[str, Any]:
         for name in SOURCES:

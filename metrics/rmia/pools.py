@@ -1,0 +1,1 @@
+../../hf_lotus/functional/pools.py
