@@ -213,14 +213,40 @@ def u_lira(
         )
         none = Estimate.without(0, reason)
         return ULira(none, none, dict.fromkeys(FALSE_POSITIVE_RATES, none), **counts, reason=reason)
-    sides = _Side(u, used_u, shared), _Side(r, used_r, shared)
-    scores = _scores(sides[0], sides[1]), -_scores(sides[1], sides[0])
+    unlearned_scores, retrained_scores = _both_scores(_Side(u, used_u, shared), _Side(r, used_r, shared))
     return ULira(
-        *_estimates(scores[0], scores[1], resamples, seed),
+        *_estimates(unlearned_scores, retrained_scores, resamples, seed),
         **counts,
-        unlearned_scores=scores[0],
-        retrained_scores=scores[1],
+        unlearned_scores=unlearned_scores,
+        retrained_scores=retrained_scores,
     )
+
+
+def u_lira_accuracy(unlearned: np.ndarray, retrained: np.ndarray) -> float:
+    """The accuracy of `u_lira` alone, of models that all count: what costs no bootstrap can be asked often.
+
+    Args:
+        unlearned: as there, four models or more.
+        retrained: as there, four models or more.
+
+    Raises:
+        ValueError: for other shapes, values that are not finite, or fewer models.
+    """
+    u, r = check_pools(unlearned, retrained, fewest=FEWEST_MODELS)
+    used = [np.ones(side.shape, dtype=bool) for side in (u, r)]
+    shared = _shared(None, *used)
+    scores = _both_scores(*(_Side(values, all_of_it, shared) for values, all_of_it in zip((u, r), used, strict=True)))
+    return float(np.mean([calls.mean() for calls in _right_calls(*(each.ravel() for each in scores))]))
+
+
+def _right_calls(unlearned: np.ndarray, retrained: np.ndarray) -> list[np.ndarray]:
+    """Whether Λ of each value is on its side of 0; exactly there it is half right."""
+    return [(sign * scores > 0) + (scores == 0) / 2 for sign, scores in ((1, unlearned), (-1, retrained))]
+
+
+def _both_scores(unlearned: _Side, retrained: _Side) -> tuple[np.ndarray, np.ndarray]:
+    """Λ of every value of both sides, NaN where it is not used."""
+    return _scores(unlearned, retrained), -_scores(retrained, unlearned)
 
 
 def _scores(own: _Side, other: _Side) -> np.ndarray:
@@ -236,7 +262,7 @@ def _estimates(
     """Accuracy, area and rates, with intervals from resampling samples and the models of both sides."""
     places = [np.nonzero(~np.isnan(scores)) for scores in (unlearned, retrained)]
     flat = [scores[place] for scores, place in zip((unlearned, retrained), places, strict=True)]
-    right = [(sign * scores > 0) + (scores == 0) / 2 for sign, scores in zip((1, -1), flat, strict=True)]
+    right = _right_calls(*flat)
     roc = Roc(*flat)
     rates = [fpr for fpr in FALSE_POSITIVE_RATES if unsupported_fpr(len(flat[1]), fpr) is None]
 

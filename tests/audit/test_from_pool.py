@@ -12,14 +12,9 @@ from hf_lotus.evaluation.findings import FOUND
 from hf_lotus.publishing.digests import sample_contents, weights_digest
 from tests.conftest import TINY_MODELS
 
+pytestmark = pytest.mark.usefixtures("few_deals")
+
 FORGET, RETAIN, UNSEEN, TEST = slice(0, 100), slice(100, 160), slice(160, 360), slice(360, 400)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_deals():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hf_lotus.audit.exchange.DEALS", 39)
-        yield
 
 
 @pytest.fixture(scope="module")

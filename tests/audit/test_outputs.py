@@ -12,14 +12,9 @@ from hf_lotus.audit.evidence import FORGET, UNSEEN, Outputs
 from hf_lotus.evaluation.findings import FOUND, NOTHING, TIERS
 from tests.support.made_evidence import World
 
+pytestmark = pytest.mark.usefixtures("few_deals")
+
 ONLY_WITH_A_MODEL = {"relearning_excess", "linear_probe"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_deals():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hf_lotus.audit.exchange.DEALS", 39)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from hf_lotus.audit.tiers.u_lira import FEWEST_TO_RANK, u_lira_tier
 from hf_lotus.evaluation.findings import CANNOT_TELL, FOUND, NOTHING, TIERS
 from tests.support.made_evidence import World
 
+pytestmark = pytest.mark.usefixtures("few_deals")
+
 ONE_MODEL = ("relearning_excess", "linear_probe", "relative_test", "relative_test_unseen", "rmia")
 MANY_MODELS = ("u_lira", "klom", "epsilon")
 
@@ -27,14 +29,6 @@ def many(world, knows):
         "retrained": world.ensemble(9),
         "originals": world.ensemble(9, world.knows),
     }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_deals():
-    """Enough that p can be 0.025."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hf_lotus.audit.exchange.DEALS", 39)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import numpy as np
 
 from hf_lotus.audit.evidence import Evidence
 from hf_lotus.audit.tiers import ensembles
-from hf_lotus.audit.verdicts import concluded
-from hf_lotus.evaluation.findings import CANNOT_TELL, LEVEL, Finding, Reading
+from hf_lotus.evaluation.findings import Finding, Reading
 from hf_lotus.functional.epsilon import epsilon
+from hf_lotus.functional.intervals import Estimate
 
 TIER = "epsilon"
 RULE = (
@@ -25,27 +25,15 @@ RULE = (
 
 def epsilon_tier(evidence: Evidence) -> Finding:
     """The mean proven ε, with the challenge's own figures beside it."""
-    if (left_out := ensembles.lacking(TIER, RULE, evidence)) is not None:
-        return left_out
-    readings = [_reading(row, sides, evidence.seed) for row, *sides in ensembles.rows(evidence)]
-    counts = ensembles.counts(evidence)
-    n = min(counts["unlearned_models"], counts["retrained_models"])
-    if readings[0].value is None:
-        return Finding(TIER, CANNOT_TELL, readings[0].reason, RULE, n, counts)
-    return concluded(TIER, RULE, readings, n, counts)
+    return ensembles.asked(TIER, RULE, evidence, _reading)
 
 
-def _reading(row: str, sides: list[np.ndarray], seed: int) -> Reading:
-    if reason := ensembles.enough(*sides):
-        return Reading(row, reason=reason)
-    found = epsilon(*sides)
-    if found.reason and found.forgetting_quality is None:
-        return Reading(row, reason=found.reason)
+def _reading(row: str, unlearned: np.ndarray, retrained: np.ndarray, seed: int) -> Reading:
+    found = epsilon(unlearned, retrained)
     drawn = np.random.default_rng(seed).choice(found.bounded, (1000, len(found.bounded))).mean(axis=1)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    p_value = ensembles.exchanged(mean_advantage, row, (sides[0], sides[1]), seed)
-    own, interval = float(found.bounded.mean()), (float(low), float(high))
-    return Reading(row, own, interval, p_value, p_value <= LEVEL, more=found.to_dict())
+    proven = Estimate(float(found.bounded.mean()), float(low), float(high), len(found.bounded))
+    return ensembles.exchanged(row, proven, mean_advantage, unlearned, retrained, seed, found.to_dict())
 
 
 def mean_advantage(unlearned: np.ndarray, retrained: np.ndarray) -> float:

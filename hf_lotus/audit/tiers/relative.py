@@ -103,7 +103,7 @@ def _tested(evidence: Evidence, row: str, others: Sequence[str], split: str) -> 
     found = relative_test(*given[:3], seed=evidence.seed)
     if found.bandwidth and len(given) > 3:
         apart = mmd2(given[2], given[3], found.bandwidth)
-        found = relative_test(*given[:3], tolerance=max(apart, 0.0), seed=evidence.seed)
+        found = found.allowing(max(apart, 0.0))
     return found
 
 

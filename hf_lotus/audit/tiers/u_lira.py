@@ -15,7 +15,7 @@ from hf_lotus.audit.verdicts import concluded
 from hf_lotus.evaluation.findings import CANNOT_TELL, LEVEL, Finding, Reading
 from hf_lotus.functional.intervals import rate
 from hf_lotus.functional.three_samples import rank_p_value
-from hf_lotus.functional.u_lira import log_likelihood_ratio, u_lira
+from hf_lotus.functional.u_lira import log_likelihood_ratio, u_lira, u_lira_accuracy
 
 TIER = "u_lira"
 # Retrained models without which no rank among them reaches the level.
@@ -36,29 +36,12 @@ def u_lira_tier(evidence: Evidence) -> Finding:
     pool = evidence.originals is not None and evidence.retrained is not None
     if evidence.unlearned is None and pool:
         return _of_one(evidence)
-    if (left_out := ensembles.lacking(TIER, RULE, evidence)) is not None:
-        return left_out
-    readings = [_reading(row, sides, evidence.seed) for row, *sides in ensembles.rows(evidence)]
-    counts = ensembles.counts(evidence)
-    n = min(counts["unlearned_models"], counts["retrained_models"])
-    if readings[0].value is None:
-        return Finding(TIER, CANNOT_TELL, readings[0].reason, RULE, n, counts)
-    return concluded(TIER, RULE, readings, n, counts)
+    return ensembles.asked(TIER, RULE, evidence, _reading)
 
 
-def _reading(row: str, sides: list[np.ndarray], seed: int) -> Reading:
-    if reason := ensembles.enough(*sides):
-        return Reading(row, reason=reason)
-    found = u_lira(*sides, seed=seed)
-    own = found.accuracy
-    if own.value is None or own.low is None or own.high is None:
-        return Reading(row, reason=found.reason or own.reason or "")
-    p_value = ensembles.exchanged(_accuracy, row, (sides[0], sides[1]), seed)
-    return Reading(row, own.value, (own.low, own.high), p_value, p_value <= LEVEL, more=found.to_dict())
-
-
-def _accuracy(unlearned: np.ndarray, retrained: np.ndarray) -> float:
-    return float(u_lira(unlearned, retrained, resamples=1).accuracy.value or 0.0)
+def _reading(row: str, unlearned: np.ndarray, retrained: np.ndarray, seed: int) -> Reading:
+    found = u_lira(unlearned, retrained, seed=seed)
+    return ensembles.exchanged(row, found.accuracy, u_lira_accuracy, unlearned, retrained, seed, found.to_dict())
 
 
 def _of_one(evidence: Evidence) -> Finding:
