@@ -13,11 +13,10 @@ from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.models.loading import ModelArguments
-from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments
 from hf_lotus.reporting.differences import whole_table
 from hf_lotus.trainer.arguments import UnlearningArguments
-from hf_lotus.trainer.output_folder import OverwriteArguments, claimed, holds_model, sources_of
+from hf_lotus.trainer.output_folder import OverwriteArguments, claimed_for, holds_model
 from hf_lotus.utils.files import write_whole
 
 
@@ -98,15 +97,8 @@ def run(argv: list[str]) -> int:
     kinds = [ModelArguments, DataArguments, RecordArguments, OverwriteArguments, UnlearningArguments, CompareArguments]
     model, data, recorded, output, arguments, compared, recipe = parse(argv, kinds, "compare", section="methods")
     contenders = choose(compared.methods, recipe, bool(model.retrained))
-    if arguments.process_index != 0:
-        return _compare(model, data, recorded, arguments, compared, contenders)
-    with claimed(
-        arguments.output_dir,
-        sources=sources_of(model, data),
-        salt=recorded.salt_file or salt_path(arguments.output_dir),
-        goes_on=not holds_model(arguments.output_dir),
-        overwrite=output.overwrite_output_dir,
-    ):
+    goes_on, overwrite = not holds_model(arguments.output_dir), output.overwrite_output_dir
+    with claimed_for(arguments, model, data, recorded.salt_file, goes_on=goes_on, overwrite=overwrite):
         return _compare(model, data, recorded, arguments, compared, contenders)
 
 

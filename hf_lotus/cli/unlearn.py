@@ -16,7 +16,7 @@ from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.trainer.arguments import UnlearningArguments
-from hf_lotus.trainer.output_folder import OutputArguments, claimed, remove_work, sources_of
+from hf_lotus.trainer.output_folder import OutputArguments, claimed_for, remove_work
 from hf_lotus.trainer.publisher import UNCHANGED
 from hf_lotus.trainer.relearning import relearning_of_rows
 from hf_lotus.trainer.same_choice import require_same_choice
@@ -49,17 +49,10 @@ def run(argv: list[str]) -> int:
     kinds = [ModelArguments, DataArguments, RecordArguments, MeasuringArguments, OutputArguments, UnlearningArguments]
     parsed = parse(argv, kinds, "unlearn", method="lotus", epilog=f"{AUTO_HELP} {launch_help()}")
     model, data, recorded, measuring, output, arguments, method = parsed
-    if arguments.process_index != 0:
-        return _unlearn(model, data, recorded, measuring, arguments, method)
-    with claimed(
-        arguments.output_dir,
-        sources=sources_of(model, data),
-        salt=recorded.salt_file or salt_path(arguments.output_dir),
-        goes_on=arguments.resume_from_checkpoint is not None,
-        overwrite=output.overwrite_output_dir,
-    ):
+    goes_on, overwrite = arguments.resume_from_checkpoint is not None, output.overwrite_output_dir
+    with claimed_for(arguments, model, data, recorded.salt_file, goes_on=goes_on, overwrite=overwrite):
         status = _unlearn(model, data, recorded, measuring, arguments, method)
-        if not output.keep_checkpoints:
+        if arguments.process_index == 0 and not output.keep_checkpoints:
             remove_work(arguments.output_dir)
     return status
 

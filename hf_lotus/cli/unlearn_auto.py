@@ -16,7 +16,7 @@ from hf_lotus.publishing.record import salt_path
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
 from hf_lotus.trainer.arguments import UnlearningArguments
-from hf_lotus.trainer.output_folder import OverwriteArguments, claimed, sources_of
+from hf_lotus.trainer.output_folder import OverwriteArguments, claimed_for
 from hf_lotus.trainer.same_choice import require_same_choice
 
 AUTO = "auto"
@@ -49,15 +49,9 @@ def choose_and_unlearn(argv: list[str]) -> int:
     source, data, recorded, output, arguments, auto = parse(argv, kinds, "unlearn", epilog=launch_help())
     if arguments.resume_from_checkpoint is not None:
         raise ValueError("A search goes on by itself where it was broken off: leave resume_from_checkpoint out.")
-    if arguments.process_index != 0:
-        return _choose(source, data, recorded, arguments, auto)
-    with claimed(
-        arguments.output_dir,
-        sources=sources_of(source, data),
-        salt=recorded.salt_file or salt_path(arguments.output_dir),
-        goes_on=(Path(arguments.output_dir) / FOLDER).is_dir(),
-        overwrite=output.overwrite_output_dir,
-    ):
+    goes_on = (Path(arguments.output_dir) / FOLDER).is_dir()
+    overwrite = output.overwrite_output_dir
+    with claimed_for(arguments, source, data, recorded.salt_file, goes_on=goes_on, overwrite=overwrite):
         return _choose(source, data, recorded, arguments, auto)
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from hf_lotus.data.loading import DatasetArguments
 from hf_lotus.models.loading import ModelArguments
 from hf_lotus.publishing.manifest import WEIGHTS
-from hf_lotus.publishing.record import RECORD, owner_path
+from hf_lotus.publishing.record import RECORD, owner_path, salt_path
+from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.utils.files import only_one
 
 # What a run goes on from, and what it has no more use for once its model is saved: all of it knows what was to be
@@ -112,6 +113,40 @@ def claimed(
         for empty in made:
             with suppress(OSError):
                 empty.rmdir()
+
+
+@contextmanager
+def claimed_for(
+    arguments: UnlearningArguments,
+    model: ModelArguments,
+    data: DatasetArguments,
+    salt_file: str | None,
+    *,
+    goes_on: bool,
+    overwrite: bool,
+) -> Iterator[None]:
+    """Have the output folder of a run to oneself within the block: of several processes the first claims it for all.
+
+    Args:
+        arguments: of the run.
+        model: which models it is made from.
+        data: which data.
+        salt_file: the file of its salt, beside the folder if None.
+        goes_on: as in `claimed`.
+        overwrite: as there.
+
+    Raises:
+        ValueError: as there.
+        OSError: as there.
+    """
+    if arguments.process_index != 0:
+        yield
+        return
+    salt = salt_file or salt_path(arguments.output_dir)
+    with claimed(
+        arguments.output_dir, sources=sources_of(model, data), salt=salt, goes_on=goes_on, overwrite=overwrite
+    ):
+        yield
 
 
 def _checked(folder: str | Path | None, sources: Mapping[str, str | None], may_hold: bool) -> Path:
