@@ -72,7 +72,8 @@ CALIBRATION = """## False positives and power
 
 How often honestly retrained models are accused, and how often untouched originals. A draw is another model, held
 against others, or, for tiers 1 and 2, a random half of one model's samples. Draws share models, so that the
-intervals (Clopper–Pearson) are too narrow. Tiers 5 and 6: 4 models against 7, exact by exchange; 39 deals.
+intervals (Clopper–Pearson) are too narrow. *Cannot tell*: draws of both kinds in which a tier does not speak; they count
+as not accused. Tiers 5 and 6: 4 models against 7, exact by exchange; 39 deals.
 
 """
 AGREEMENT = """## Do the cheap tiers rank as the expensive ones?
@@ -378,12 +379,13 @@ def page(document: dict[str, Any]) -> str:
     for name in about["forget_sets"]:
         rows = [[row, *(_verdict(cells[row, name], tier) for tier in NAMES)] for row in ROWS]
         parts.append(f"## Forget set {name}\n\n" + markdown_table(["", *NAMES.values()], rows))
-    header = ["", "False positives", "95 %", "Power", "95 %"]
+    header = ["", "False positives", "95 %", "Power", "95 %", "Cannot tell"]
     rows = []
     for tier, of in document["calibration"].items():
         figures = [of["false_positives"], of["power"]]
         shown = [(f"{f['accused']} of {f['draws']}", "{:.3f} to {:.3f}".format(*f["interval"])) for f in figures]
-        rows.append([NAMES[tier], *shown[0], *shown[1]])
+        silent = " and ".join(str(f["cannot_tell"]) for f in figures)
+        rows.append([NAMES[tier], *shown[0], *shown[1], silent])
     parts.append(CALIBRATION + markdown_table(header, rows))
     rows = [
         [
