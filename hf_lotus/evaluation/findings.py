@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,7 +174,8 @@ class AuditReport:
     def figures(self) -> dict[str, dict[str, Any]]:
         """Tier → verdict, n, value, interval and p-value of the audited model: what results and records repeat."""
         kept = ("verdict", "n", "value", "interval", "p_value")
-        return {finding.tier: {key: finding.to_dict()[key] for key in kept} for finding in self.findings}
+        told = {finding.tier: finding.to_dict() for finding in self.findings}
+        return {tier: {key: document[key] for key in kept} for tier, document in told.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it; every tier is a key of its own."""
@@ -228,8 +228,3 @@ class AuditReport:
 def not_measured(tier: str, reason: str, rule: str = "") -> Finding:
     """The finding of a tier that lacks what it needs."""
     return Finding(tier, None, reason, rule)
-
-
-def finite(value: float | None) -> float | None:
-    """A figure as JSON can hold it: None for what is not finite."""
-    return None if value is None or not math.isfinite(value) else float(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from hf_lotus.evaluation.metrics import ORIGINAL
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.functional.membership import member_rate
 from hf_lotus.requests.queue import RequestQueue, RequestRun
-from hf_lotus.requests.retained import accuracy_on, retained_by_all
+from hf_lotus.requests.retained import Retained, accuracy_on, retained_by_all
 from hf_lotus.utils.files import write_whole
 from hf_lotus.utils.text import counted, markdown_table, number, plain
 
@@ -80,13 +80,39 @@ def measure_requests(
 
 def write_history(queue: RequestQueue) -> str | None:
     """Write `history.md` and `history.png` into a queue's folder; return the table, None where there is nothing."""
-    runs = [run for run in queue.runs() if run.is_done]
-    if not any(run.measured for run in runs):
+    found = _Found.of([run for run in queue.runs() if run.is_done])
+    if not found.measured:
         return None
-    table = history_table(runs)
+    table = _table(found)
     write_whole(queue.folder / HISTORY, table + "\n")
-    history_figure(runs, queue.folder / HISTORY_FIGURE)
+    _draw_history(found, queue.folder / HISTORY_FIGURE)
     return table
+
+
+class _Found(NamedTuple):
+    """What the files of a queue's runs tell, read once.
+
+    Attributes:
+        served: request id → the number of the run that served it.
+        measured: run's number → what was measured.
+        kept: of the measured runs; None where an earlier version did not keep what was retained.
+        common: the samples that every one of them retained; None likewise.
+    """
+
+    served: Mapping[str, int]
+    measured: Mapping[int, Mapping[str, Any]]
+    kept: Sequence[Retained] | None
+    common: np.ndarray | None
+
+    @classmethod
+    def of(cls, runs: Sequence[RequestRun]) -> _Found:
+        measured = {run.number: found for run in runs if run.is_done and (found := run.measured) is not None}
+        served = {name: run.number for run in runs for name in run.plan["requests"]}
+        retained = [run.retained for run in runs if run.number in measured]
+        kept = [each for each in retained if each is not None]
+        if not kept or len(kept) < len(retained):
+            return cls(served, measured, None, None)
+        return cls(served, measured, kept, retained_by_all(kept))
 
 
 def history_table(runs: Sequence[RequestRun]) -> str:
@@ -95,25 +121,28 @@ def history_table(runs: Sequence[RequestRun]) -> str:
     Args:
         runs: those that are done, in order.
     """
-    measured = _measured(runs)
-    if not measured:
-        return "No run has made a model yet."
-    served = {name: run for run in runs for name in run.plan["requests"]}
+    found = _Found.of(runs)
+    return _table(found) if found.measured else "No run has made a model yet."
+
+
+def _table(found: _Found) -> str:
+    measured = found.measured
     steps = [ORIGINAL, *(f"run {number}" for number in measured)]
     parts = []
     for what, heading in {"accuracy": "Forget accuracy", "member_rate": "MIA member rate"}.items():
         rows = []
-        for name, run in served.items():
+        for name, run in found.served.items():
             figures = _line(measured, name, what)
             reference = (_latest(measured, name) or {}).get("reference", {}).get(what)
             samples = str((_latest(measured, name) or {"samples": 0})["samples"])
-            rows.append([plain(name), samples, str(run.number), *(number(v, 3) for v in [*figures, reference])])
+            rows.append([plain(name), samples, str(run), *(number(v, 3) for v in [*figures, reference])])
         table = markdown_table(["Request", "Samples", "Run", *steps, "*unseen data*"], rows)
         parts.append(f"{heading} of each request's samples, by each model:\n\n{table}")
-    rows = [[name, *(number(v, 3) for v in figures)] for name, figures in _quality(runs).items()]
+    rows = [[name, *(number(v, 3) for v in figures)] for name, figures in _quality(found).items()]
     table = markdown_table(["Accuracy on", *steps], rows)
-    common = _common(runs)
-    told = "" if common is None else f", retain: the {counted(len(common), 'sample')} that every run retained"
+    told = ""
+    if found.common is not None:
+        told = f", retain: the {counted(len(found.common), 'sample')} that every run retained"
     parts.append(f"What was to be kept, by each model{told}:\n\n{table}")
     parts.append(
         "A request is forgotten as far as its figures are near those of *unseen data*: what the original reads on "
@@ -132,12 +161,16 @@ def history_figure(runs: Sequence[RequestRun], path: str | Path) -> None:
         runs: those that are done, in order.
         path: where to write the figure; the suffix decides the format.
     """
+    _draw_history(_Found.of(runs), path)
+
+
+def _draw_history(found: _Found, path: str | Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, as it takes a second to import
     from matplotlib.figure import Figure
 
-    measured = _measured(runs)
+    measured = found.measured
     steps = [ORIGINAL, *(f"run {number}" for number in measured)]
-    names = list(dict.fromkeys(name for found in measured.values() for name in found["requests"]))
+    names = list(dict.fromkeys(name for each in measured.values() for name in each["requests"]))
     lines = {name: np.array(_line(measured, name, "accuracy"), dtype=float) for name in names}
     figure = Figure(figsize=(max(8.0, 3.4 + 1.1 * len(steps)), 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)
@@ -150,7 +183,7 @@ def history_figure(runs: Sequence[RequestRun], path: str | Path) -> None:
     references = [(_latest(measured, name) or {}).get("reference", {}).get("accuracy") for name in names]
     if references := [value for value in references if value is not None]:
         left.axhline(np.mean(references), color="#000000", linestyle=":", label="unseen data of their classes")
-    for (name, figures), color, marker in zip(_quality(runs).items(), _COLORS[1:], _MARKERS, strict=False):
+    for (name, figures), color, marker in zip(_quality(found).items(), _COLORS[1:], _MARKERS, strict=False):
         _draw(right, np.array(figures, dtype=float), color=color, marker=marker, label=name)
     left.set_title("forgetting: near unseen data, and staying there")
     right.set_title("keeping: as high as the original's")
@@ -173,10 +206,6 @@ def _draw(panel: Axes, line: np.ndarray, **style: Any) -> None:
         panel.plot(known[:2], line[known[:2]], color=style["color"], linestyle="--", linewidth=1)
 
 
-def _measured(runs: Sequence[RequestRun]) -> dict[int, dict[str, Any]]:
-    return {run.number: run.measured for run in runs if run.is_done and run.measured is not None}
-
-
 def _latest(measured: Mapping[int, Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
     """What was measured last of a request, when its samples were still there."""
     found = [m["requests"][name] for m in measured.values() if m["requests"].get(name, {}).get("samples")]
@@ -189,23 +218,16 @@ def _line(measured: Mapping[int, Mapping[str, Any]], name: str, what: str) -> li
     return [original, *(m["requests"].get(name, {}).get("model", {}).get(what) for m in measured.values())]
 
 
-def _common(runs: Sequence[RequestRun]) -> np.ndarray | None:
-    """The samples that every measured run retained; None where an earlier version did not keep which those were."""
-    kept = [run.retained for run in runs if run.is_done and run.measured is not None]
-    known = [each for each in kept if each is not None]
-    return retained_by_all(known) if known and len(known) == len(kept) else None
-
-
-def _quality(runs: Sequence[RequestRun]) -> dict[str, list[float | None]]:
+def _quality(found: _Found) -> dict[str, list[float | None]]:
     """Accuracy on each split: the original's, then each model's own; the retain set is the same for all of them."""
-    models = [m["models"] for m in _measured(runs).values()]
+    models = [m["models"] for m in found.measured.values()]
     splits = [split for split in _SPLITS if split in models[-1][ORIGINAL]]
-    found = {split: [models[-1][ORIGINAL][split], *(m["model"].get(split) for m in models)] for split in splits}
-    common, steps = _common(runs), len(models) + 1
-    if common is None:  # each run's own retain set is another, on which figures cannot be compared
-        return {**found, "retain": [None] * steps} if "retain" in found else found
-    kept = [run.retained for run in runs if run.is_done and run.measured is not None]
-    last = next(each for each in reversed(kept) if each is not None)
-    figures = [accuracy_on(common, each, "model") for each in kept if each is not None] if len(common) else []
-    found["retain"] = [accuracy_on(common, last, ORIGINAL), *figures] if len(common) else [None] * steps
-    return found
+    figures = {split: [models[-1][ORIGINAL][split], *(m["model"].get(split) for m in models)] for split in splits}
+    nothing: list[float | None] = [None] * (len(models) + 1)
+    if found.kept is None or found.common is None:
+        # Each run's own retain set is another, on which figures cannot be compared.
+        return {**figures, "retain": nothing} if "retain" in figures else figures
+    if not len(found.common):
+        return {**figures, "retain": nothing}
+    own = [accuracy_on(found.common, each, "model") for each in found.kept]
+    return {**figures, "retain": [accuracy_on(found.common, found.kept[-1], ORIGINAL), *own]}

@@ -276,7 +276,7 @@ class Service:
         digests: np.ndarray = np.array(salted_digests(contents, read_labels(train, label_column), salt))
         self.found.digests = digests
         # Asked again: on several ranks the first may have begun it since.
-        self.request_run = self.queue.unfinished() or self._begin(train, label_column, digests)
+        self.request_run = self.queue.unfinished() or self._begin(train, label_column, digests, salt.commitment)
         number = self.request_run.number
         for run in self.queue.runs():
             for name, asked in run.plan["requests"].items() if run.number <= number else ():
@@ -302,7 +302,7 @@ class Service:
         retain = np.setdiff1d(np.arange(len(train)), np.union1d(new, self.found.forgotten))
         return ForgetRetainSplit(train, new, retain, {"by": "requests"})
 
-    def _begin(self, train: Dataset, label_column: str, digests: np.ndarray) -> RequestRun:
+    def _begin(self, train: Dataset, label_column: str, digests: np.ndarray, salt_commitment: str) -> RequestRun:
         """Plan a run of every open request that can be served."""
         plan: dict[str, Mapping[str, object]] = {}
         for request in self.queue.open():
@@ -314,7 +314,7 @@ class Service:
                 plan[request.id] = {"date": request.date, "samples": sorted(set(digests[rows].tolist()))}
         if not plan:
             raise _NothingNew("No open request can be served.")
-        return self.queue.begin(plan, self.original_digest, self.queue.salt().commitment)
+        return self.queue.begin(plan, self.original_digest, salt_commitment)
 
     def _trainer(
         self,
