@@ -72,8 +72,8 @@ CALIBRATION = """## False positives and power
 
 How often honestly retrained models are accused, and how often untouched originals. A draw is another model, held
 against others, or, for tiers 1 and 2, a random half of one model's samples. Draws share models, so that the
-intervals (Clopper–Pearson) are too narrow. *Cannot tell*: draws of both kinds in which a tier does not speak; they count
-as not accused. Tiers 5 and 6: 4 models against 7, exact by exchange; 39 deals.
+intervals (Clopper–Pearson) are too narrow. *Cannot tell*: draws of both kinds in which a tier does not speak; they
+count as not accused. Tiers 5 and 6: 4 models against 7, exact by exchange; 39 deals.
 
 """
 AGREEMENT = """## Do the cheap tiers rank as the expensive ones?
