@@ -38,7 +38,7 @@ def asked(
         return left_out
     readings = [
         Reading(row, reason=reason) if (reason := _too_few(*sides)) else read(row, *sides, evidence.seed)
-        for row, *sides in _rows(evidence)
+        for row, sides in _rows(evidence)
     ]
     counts = _counts(evidence)
     n = min(counts["unlearned_models"], counts["retrained_models"])
@@ -88,16 +88,16 @@ def _lacking(tier: str, rule: str, evidence: Evidence) -> Finding | None:
     return None
 
 
-def _rows(evidence: Evidence) -> list[tuple[str, np.ndarray, np.ndarray]]:
+def _rows(evidence: Evidence) -> list[tuple[str, tuple[np.ndarray, np.ndarray]]]:
     """Row, and what is held against what; of the retrained models, one half against the other."""
     assert evidence.unlearned is not None and evidence.retrained is not None
     retrained = evidence.retrained.confidence
-    found = [(evidence.name, evidence.unlearned.confidence, retrained)]
+    found = [(evidence.name, (evidence.unlearned.confidence, retrained))]
     if evidence.originals is not None and len(evidence.originals):
-        found.append((ORIGINAL, evidence.originals.confidence, retrained))
+        found.append((ORIGINAL, (evidence.originals.confidence, retrained)))
     if len(retrained) >= 2 * FEWEST:
         half = len(retrained) // 2
-        found.append((RETRAIN, retrained[:half], retrained[half:]))
+        found.append((RETRAIN, (retrained[:half], retrained[half:])))
     return found
 
 
