@@ -22,6 +22,7 @@ from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.provenance import provenance
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import describe
+from hf_lotus.models.adapters import save_config
 from hf_lotus.models.tasks import task_of
 from hf_lotus.publishing.digests import Salt, weights_digest
 from hf_lotus.publishing.disclosure import publishable, publishable_result, write_owners_record
@@ -90,9 +91,16 @@ class Publisher(TrainerCallback):
         finally:
             args.hub_token = token
 
-    def saved(self, folder: str) -> None:
-        """Write the record beside weights that the user had saved; push, where `push_to_hub` is set."""
+    def saved(self, folder: str, by_user: bool) -> None:
+        """Write the record beside weights that the user had saved; push, where `push_to_hub` is set.
+
+        Beside an adapter, whoever had it saved, the classifier's configuration.
+        """
         args = self._trainer.args
+        if args.should_save:
+            save_config(self._trainer.run.student, folder)
+        if not by_user:
+            return
         if self._trainer.is_world_process_zero():
             self.write_record(folder)
         if args.push_to_hub:

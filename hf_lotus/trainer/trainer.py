@@ -28,7 +28,6 @@ from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import Batch, UnlearningMethod, describe, name_of
-from hf_lotus.models.adapters import save_config
 from hf_lotus.models.checks import check_models
 from hf_lotus.publishing.digests import weights_digest
 from hf_lotus.publishing.record import ForgetSetRecord
@@ -591,10 +590,7 @@ class UnlearningTrainer(RoundTrainer):
             self.checkpoints.mark_first(output_dir)
         with self.publisher.without_token():
             super().save_model(output_dir, _internal_call=True)
-        if self.args.should_save:
-            save_config(self.run.student, output_dir or self.args.output_dir)
-        if not _internal_call:
-            self.publisher.saved(output_dir or self.args.output_dir)
+        self.publisher.saved(output_dir or self.args.output_dir, by_user=not _internal_call)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """As in `Trainer`; optimizer states, which know the forgotten data too, are not published."""

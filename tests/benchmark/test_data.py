@@ -15,6 +15,8 @@ def test_every_recipe_finds_its_columns_and_what_it_forgets(small_recipe, name):
     recipe = small_recipe(name, max_train_rows=None)
     if "mufac" in name:  # the small folder has fewer rows than the fixed forget set
         recipe = replace(recipe, max_train_rows=10_000)
+    if name == "cifar10-pool":  # a fiftieth of the few rows of a class would be none
+        recipe = replace(recipe, forget={"fraction": 0.1})
     if name == "vit-imagenet":
         recipe = replace(recipe, forget={"per_class": 5, "retain_per_class": 45})
     data = load_benchmark_data(recipe, seed=3)

@@ -18,7 +18,7 @@ SHARED = {
     "membership_inference": {"membership.py"},
     "klom": {"pooled.py", "confidence.py", "intervals.py", "margin_divergence.py", "pools.py", "roc.py"},
     "relative_test": {"pooled.py", "confidence.py", "mmd.py", "three_samples.py"},
-    "rmia": {"pooled.py", "intervals.py", "likelihood_ratios.py", "roc.py"},
+    "rmia": {"pooled.py", "intervals.py", "likelihood_ratios.py", "pools.py", "roc.py"},
 }
 STAND_ALONE = """
 import sys
