@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from hf_lotus.models.adapters import without_wrapper
+from hf_lotus.models.architectures import register_architecture
 from hf_lotus.utils.text import nearest
 
 IMAGE, TEXT, AUDIO = "image-classification", "text-classification", "audio-classification"
@@ -83,6 +84,7 @@ def find_task(name: str | Path, revision: str | None = None, task: str | None = 
         if task not in TASKS:
             raise ValueError(f"There is no task {task!r}. {nearest(task, list(TASKS))}")
         return task
+    register_architecture(name, revision)
     config = AutoConfig.from_pretrained(name, revision=revision)
     possible = [each for each, kind in TASKS.items() if type(config) in kind.models]
     if len(possible) > 1:  # a family that reads pictures and texts: the architecture tells
