@@ -53,7 +53,7 @@ NOT_RUN = {
     "make benchmark": "measures for minutes, with nothing else on the machine; its target must exist",
 }
 # Languages of blocks that say nothing to run.
-SILENT = {"bibtex": "a citation"}
+SILENT = {"bibtex": "a citation", "console": "commands on packages which these tests do not fetch"}
 
 # What a command is given besides. A benchmark is tried out here; its recipe as a whole takes from an hour to days.
 REDUCED = ["--tiny_model", "--max_rounds", "1", "--max_training_rounds", "1", "--use_cpu"]
