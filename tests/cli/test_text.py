@@ -148,7 +148,7 @@ def test_deletion_requests_of_authors(owner, capsys):
 
 def test_which_model_it_is_can_be_said_wrongly(owner, capsys):
     assert unlearn(owner, "--task", "image-classification") == 2
-    assert "transformers has no classifier of its kind" in capsys.readouterr().err
+    assert "a model for text-classification (bert), not for image-classification." in capsys.readouterr().err
 
 
 def test_the_example_script(owner, monkeypatch, capsys):
