@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 import transformers.modeling_utils
 
+import tests.support.preloaded  # noqa: F401
 from hf_lotus import UnlearningTrainer
 from hf_lotus.cli.main import main
 from hf_lotus.requests.queue import RequestQueue

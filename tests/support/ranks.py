@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 
-PRELOADED = ["evaluate", "hf_lotus.evaluation.evaluator", "tests.support.killed_runs", "tests.support.ranks"]
+PRELOADED = ["tests.support.killed_runs", "tests.support.ranks", "tests.support.preloaded"]
 
 
 def free_port() -> int:

@@ -17,10 +17,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-IMPORTED = ["hf_lotus.cli.unlearn", "hf_lotus.cli.verify", "hf_lotus.cli.request_run", "hf_lotus.requests.service"]
-# What these import only where they use it.
-IMPORTED += ["jsonschema", "matplotlib.backends.backend_agg", "scipy.optimize", "sklearn.linear_model"]
-
 
 class WarmCommands:
     """Runs `hf-lotus` commands, one at a time, each in a process of its own: `commands.run(["list"], folder)`.
@@ -78,8 +74,7 @@ def _command(words: list[str], folder: str, outputs: str, more: dict[str, str]) 
 
 
 if __name__ == "__main__":
-    for module in IMPORTED:
-        importlib.import_module(module)
+    importlib.import_module("tests.support.preloaded")
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
