@@ -24,6 +24,13 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
+def place(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """The variables by which a launcher tells a process which rank it is."""
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    numbers |= {"MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    return {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in numbers.items()}}
+
+
 def started(function: Callable[..., None], *arguments: object, ranks: int) -> list[BaseProcess]:
     """Processes that call the function, one a rank; one alone is in no group of ranks."""
     context = multiprocessing.get_context("forkserver")
@@ -40,9 +47,7 @@ def started(function: Callable[..., None], *arguments: object, ranks: int) -> li
 
 
 def _rank(function: Callable[..., None], arguments: tuple, rank: int, ranks: int, port: int) -> None:
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-    os.environ.update({name: str(value) for name, value in place.items()})
+    os.environ.update(place(rank, ranks, port))
     function(*arguments)
 
 
