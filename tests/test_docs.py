@@ -58,9 +58,12 @@ NOT_RUN = {
 # Languages of blocks that say nothing to run.
 SILENT = {"bibtex": "a citation"}
 
-# What a command is given besides. A benchmark is tried out here; its recipe as a whole takes from an hour to days.
-REDUCED = ["--tiny_model", "--max_rounds", "1", "--max_training_rounds", "1", "--use_cpu"]
-REDUCED += ["--methods", "lotus", "ssd", "--seeds", "1"]
+# What a command is given besides: less to do, of what other tests do in full. A benchmark takes from an hour to days.
+REDUCED = {
+    "benchmark": "--tiny_model --max_rounds 1 --max_training_rounds 1 --use_cpu --methods lotus ssd --seeds 1",
+    "compare": "--num_train_epochs 1",
+    "unlearn --method auto": "--auto_budget 6000 --auto_methods finetune",
+}
 
 # A command begins so, or has this in it → what it must print; the first that fits.
 PRINTS = {
@@ -127,8 +130,10 @@ class Place:
     def _call(self, words):
         """In this process, which has everything imported."""
         printed, log = io.StringIO(), io.StringIO()
+        line = " ".join(words)
+        reduced = [word for start, more in REDUCED.items() if line.startswith(start) for word in more.split()]
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(log):
-            status = main([*words, *(REDUCED if words[0] == "benchmark" else [])])
+            status = main([*words, *reduced])
         assert status == 0, (words, log.getvalue()[-3000:])
         return printed.getvalue()
 

@@ -18,7 +18,7 @@ from transformers import AutoModelForImageClassification
 from hf_lotus import UnlearningResult
 from hf_lotus.cli.main import COMMANDS, main
 from tests.support.in_full import result_in_full
-from tests.support.warm import WarmCommands
+from tests.support.ranks import on_ranks, script
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "unlearn_image_classification.py"
 
@@ -261,10 +261,9 @@ def launched(command, folders, out):
 
 def forked(folders, out):
     """In two processes that are told of each other as launchers do it."""
-    with WarmCommands(os.environ) as commands:
-        done = commands.run(arguments(folders, out), out.parent, ranks=2)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    told = out.with_suffix(".txt")
+    on_ranks(script, arguments(folders, out), told)
+    return told.read_text()
 
 
 # Those that launch, and import all in each process, are as many seconds for the little that `test_launch` has not.

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 PRELOADED = ["tests.support.killed_runs", "tests.support.ranks", "tests.support.preloaded"]
 
@@ -65,3 +68,11 @@ def on_ranks(function: Callable[..., None], *arguments: object, ranks: int = 2, 
             process.kill()
             process.join()
     assert [process.exitcode for process in processes] == [0] * ranks
+
+
+def script(words: Sequence[str], told: Path) -> None:
+    """Be a script with its arguments, and print into a file; to be called on ranks."""
+    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+    sys.argv = list(words)
+    runpy.run_path(words[0], run_name="__main__")
+    sys.stdout.flush()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from tests.support.ranks import free_port, place
 
 
 class WarmCommands:
-    """Runs `hf-lotus` commands, or scripts, each in a process of its own: `commands.run(["list"], folder)`.
+    """Runs `hf-lotus` commands, each in a process of its own: `commands.run(["list"], folder)`.
 
     Or, as a launcher does, in a process a rank: `commands.run(["unlearn", …], folder, ranks=2)`.
 
@@ -69,14 +68,10 @@ def _command(words: list[str], folder: str, outputs: str, more: dict[str, str]) 
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(Path(outputs) / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    sys.argv = ["hf-lotus", *words]
     from hf_lotus.cli.main import main
 
     try:
-        if words[0].endswith(".py"):
-            sys.argv = words
-            runpy.run_path(words[0], run_name="__main__")
-            return 0
-        sys.argv = ["hf-lotus", *words]
         return main()
     except SystemExit as stopped:
         return stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
