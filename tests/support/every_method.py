@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
+from _pytest.mark import ParameterSet
 from transformers import TrainerCallback
 
 from hf_lotus import LoTUS, UnlearningArguments, UnlearningTrainer
@@ -91,6 +94,15 @@ EVERY_METHOD: dict[str, GradientMethod] = {
 }
 # They draw noise for each batch, on each rank its own: equal samples do not give equal steps.
 NOISY = {"lotus", "salun of lotus", "unsir of samples"}
+
+# One of each kind of thing that a checkpoint must hold: decisions, a loop's state, rounds to go back to, a mask,
+# noise, a renewed teacher, two sides' gradients, parts, an edit.
+KINDS = {"lotus", "margin_matching", "scrub", "salun", "unsir of samples", "warm_restart", "munba", "rum", "msg"}
+
+
+def by_kind(names: Iterable[str], also: Collection[str] = ()) -> list[ParameterSet]:
+    """Parameters of a costly test: what is of no kind of its own is tested with `--exhaustive`."""
+    return [pytest.param(n, marks=() if n in KINDS or n in also else pytest.mark.exhaustive) for n in names]
 
 
 kept_scans = functools.cache(scans)

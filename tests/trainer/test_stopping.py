@@ -8,7 +8,7 @@ from transformers import EarlyStoppingCallback
 
 from hf_lotus import LoTUS, UnlearningArguments
 from hf_lotus.methods import SCRUB, Finetune
-from tests.support.every_method import EVERY_METHOD, build, kept_scans, options_of, ready_parts
+from tests.support.every_method import EVERY_METHOD, build, by_kind, kept_scans, options_of, ready_parts
 from tests.support.method_helpers import class_wise_parts, equal, weights
 
 GAP = "eval_retrain_free_gap"
@@ -35,7 +35,7 @@ def chosen_by_hand(values: list[float], patience: int) -> tuple[int, int]:
     return best, len(values)
 
 
-@pytest.mark.parametrize("name", SAMPLE_WISE)
+@pytest.mark.parametrize("name", by_kind(SAMPLE_WISE))
 def test_the_round_with_the_least_gap_is_the_one_that_is_left(tmp_path, name):
     """Against a run that takes every round, and keeps and measures each that a run may end with."""
     whole = with_test(tmp_path / "whole", EVERY_METHOD[name], **ROUNDS)
