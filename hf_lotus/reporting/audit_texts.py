@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def words_of(tier: str, kind: str | None) -> Words:
             the model's inputs.
     """
     told = _WORDS[tier]
-    texts = {name: _named(value, kind) for name, value in vars(told).items() if isinstance(value, str)}
+    texts: dict[str, Any] = {name: _named(value, kind) for name, value in vars(told).items() if isinstance(value, str)}
     return replace(told, **texts)
 
 
