@@ -95,6 +95,7 @@ def test_an_audit_calls_texts_texts_and_relearns_on_some_of_them(owner, tmp_path
     assert "forgotten texts" in page and "picture" not in page
 
 
+@pytest.mark.exhaustive  # many short runs; the choice itself knows nothing of kinds
 def test_a_method_is_chosen_for_texts(owner, tmp_path, capsys):
     options = ["--model_name_or_path", "model", "--dataset_name", "data", "--output_dir", "out", *AUTHOR]
     options += ["--method", "auto", "--auto_methods", "finetune", "--auto_budget", 2500]
