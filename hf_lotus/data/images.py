@@ -89,6 +89,7 @@ class PixelPipeline:
         self.processor = processor
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
+        self._constants: dict[torch.device, tuple[Tensor, Tensor]] = {}  # where batches have been finished
         whole = processor([self._colour(example)], return_tensors="pt")["pixel_values"][0]
         if self._can_split():
             its = cast(_Arithmetic, processor)
@@ -119,9 +120,11 @@ class PixelPipeline:
         """Arithmetic: prepared pixels → the model's float32 input, on the pixels' device."""
         if self.mean is None or self.std is None:
             return pixels
-        # One multiply and one add: x · scale/std − mean/std.
-        scale = (cast(_Arithmetic, self.processor).rescale_factor / self.std).to(pixels.device)
-        shift = (-self.mean / self.std).to(pixels.device)
+        if pixels.device not in self._constants:
+            # One multiply and one add: x · scale/std − mean/std.
+            scale = cast(_Arithmetic, self.processor).rescale_factor / self.std
+            self._constants[pixels.device] = scale.to(pixels.device), (-self.mean / self.std).to(pixels.device)
+        scale, shift = self._constants[pixels.device]
         return torch.addcmul(shift, pixels.float(), scale)
 
     @property
