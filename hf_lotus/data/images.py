@@ -183,6 +183,11 @@ class ReadyImages(ReadySamples):
         """Lowest and highest value of the model's input, each of shape (channels, 1, 1); None where not known."""
         return self.pipeline.range
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a picture made ready."""
+        return self.pixels[:1].nbytes
+
     def __getitems__(self, rows: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """Prepared pixels (batch, channels, height, width) and labels (batch,) of the given rows, as one batch."""
         wanted = torch.as_tensor(rows)

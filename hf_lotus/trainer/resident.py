@@ -1,4 +1,4 @@
-"""The samples of a round on the device for good: a batch is then its positions, and everything else is gathered there."""
+"""The samples of a round on the device for good: a batch is its positions, and the rest is gathered there."""
 
 from __future__ import annotations
 

@@ -16,13 +16,14 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainingArguments
 
-from hf_lotus.data.batches import Collator, model_columns
+from hf_lotus.data.batches import POSITION, Collator, model_columns
 from hf_lotus.data.images import Augmentation
 from hf_lotus.data.prepared import ready
 from hf_lotus.data.samples import are_ready
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.given import Given
 from hf_lotus.trainer.hooks import MethodHooks
+from hf_lotus.trainer.resident import ResidentRound, may_reside
 from hf_lotus.trainer.round_data import RoundDataset, draw_round
 from hf_lotus.trainer.sampler import RoundBatches, Sides
 from hf_lotus.utils.seeds import NOISE, derived_seed
@@ -66,7 +67,10 @@ class RoundTrainer(Trainer):
         self.hooks = MethodHooks(given.method, given.task)
         self._sampler: RoundBatches | None = None
         self.counts = self.shown = Sides(0, 0)
+        self._resident: ResidentRound | None = None
+        # Of a batch of so many values; of the batch at hand.
         self._operations: dict[int, int] = {}
+        self._operations_of_batch = 0
         self._batch_id = (-1, 0)
         self._evaluated: Dataset | None = None
         self._augmentation = Augmentation(given.args.horizontal_flip, given.args.crop_padding)
@@ -92,7 +96,20 @@ class RoundTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """The batches of a round, in an order that depends only on the seed and the round."""
-        data, args, self._operations = self.train_dataset, self.args, {}
+        self._make_sampler()
+        data: Dataset = self.train_dataset
+        self._resident = None
+        if may_reside(self.train_dataset, self.args.device, self.args.keep_on_device):
+            workers, shown = self.args.dataloader_num_workers, not self.args.disable_tqdm
+            data = self._resident = ResidentRound(self.train_dataset, self.args.device, workers, shown)
+        # The batches are this rank's already: nothing is left to divide.
+        return prepare_data_loader(
+            self._loader(data, batch_sampler=self._sampler), self.args.device, num_processes=1, process_index=0,
+            put_on_device=True, non_blocking=self._pins_memory,
+        )  # fmt: skip
+
+    def _make_sampler(self) -> None:
+        data, args = self.train_dataset, self.args
         self._sampler = RoundBatches(
             data.num_forget,
             len(data) - data.num_forget,
@@ -106,11 +123,6 @@ class RoundTrainer(Trainer):
             at_least=2 if self.task.is_batch_norm_model else 1,
             parts=self.forget_parts,
         )
-        # The batches are this rank's already: nothing is left to divide.
-        return prepare_data_loader(
-            self._loader(data, batch_sampler=self._sampler), args.device, num_processes=1, process_index=0,
-            put_on_device=True, non_blocking=self._pins_memory,
-        )  # fmt: skip
 
     def set_initial_training_values(self, args: TrainingArguments, dataloader: DataLoader) -> tuple:
         """As in `Trainer`, for rounds that may differ in their number of steps."""
@@ -131,7 +143,7 @@ class RoundTrainer(Trainer):
             assert self.args.num_train_epochs is not None
             return math.ceil(self.args.num_train_epochs)
         if self._sampler is None:
-            self.get_train_dataloader()  # which makes it; training makes its own
+            self._make_sampler()  # training makes its own
         return self._num_rounds(self.args.max_steps)
 
     def _num_rounds(self, steps: int) -> int:
@@ -180,13 +192,14 @@ class RoundTrainer(Trainer):
         return self.args.dataloader_pin_memory and self.args.device.type != "cpu"
 
     def _loader(self, dataset: Dataset, **options: Any) -> DataLoader:
+        works = not isinstance(dataset, ResidentRound)  # its positions are at hand
         return DataLoader(
             dataset,
             collate_fn=self.collator,
-            num_workers=self.args.dataloader_num_workers,
+            num_workers=self.args.dataloader_num_workers if works else 0,
             pin_memory=self._pins_memory,
-            persistent_workers=self.args.dataloader_persistent_workers,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
+            persistent_workers=self.args.dataloader_persistent_workers and works,
+            prefetch_factor=self.args.dataloader_prefetch_factor if works else None,
             **options,
         )
 
@@ -212,7 +225,10 @@ class RoundTrainer(Trainer):
         """As in `Trainer`, once the batch is augmented and finished on the device."""
         self._seed_batch()
         self.shown = self.sampler.shown(self.step_of_round, self._batch_id[1])
+        if self._resident is not None:
+            inputs = self._resident.batch(inputs[POSITION])
         inputs = self._finished(self.splits["retain"], inputs, self.augmentation)
+        self._operations_of_batch = self._count_operations(inputs)
         return self.backward_pass(model, inputs, num_items_in_batch)
 
     def backward_pass(
@@ -260,7 +276,11 @@ class RoundTrainer(Trainer):
         return list(islice(epoch_iterator, num_batches)), sum(self.counts)
 
     def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
-        """As in `Trainer`, which counts the model's parameters anew in each step."""
+        """As in `Trainer`, of the batch at hand as it was shown: what the loader gave may be positions alone."""
+        return self._operations_of_batch
+
+    def _count_operations(self, inputs: dict[str, Tensor]) -> int:
+        # Trainer's counts the model's parameters anew in each step.
         values = sum(value.numel() for value in inputs.values())
         if values not in self._operations:
             self._operations[values] = super().floating_point_ops(inputs)

@@ -333,7 +333,7 @@ class UnlearningTrainer(RoundTrainer):
                 with self.sharding.dividing():
                     output = super().train(checkpoint, *args, **kwargs)
             finally:
-                self.hooks.finite = FiniteCheck()
+                self.hooks.finite, self._resident = FiniteCheck(), None
             self._teacher.forget_logits(self.args.teacher_logits_dir is not None)
         self._rounds.rewind()
         return output

@@ -65,7 +65,7 @@ def test_every_registered_method_is_asked():
     "settings",
     [
         {"gradient_accumulation_steps": 2, "max_grad_norm": 1.0},
-        {"horizontal_flip": True, "crop_padding": 1, "dataloader_num_workers": 0},
+        {"horizontal_flip": True, "crop_padding": 1, "keep_on_device": True},
     ],
 )
 def test_nor_does_one_that_accumulates_clips_or_augments(tmp_path, monkeypatch, settings):
