@@ -36,8 +36,6 @@ from hf_lotus.benchmark.recipe import Recipe, load_recipe
 from tests.support import small_data_sets
 
 torch.set_num_threads(1)
-# Trainer collects garbage at each start, which is quick if it need not look at all that was imported.
-gc.freeze()
 
 SIZE = 16
 SHARED = Path(os.environ.get("HF_LOTUS_SHARED", Path(__file__).parents[2] / "shared"))
@@ -96,6 +94,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
     place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_old_is_looked_at_for_garbage() -> None:
+    """`Trainer` and accelerate collect garbage several times a run: a quarter of all tests' time, if what was imported
+    and the thousands of tests themselves are looked at again each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

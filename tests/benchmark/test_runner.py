@@ -90,7 +90,20 @@ class TestBenchmark:
         assert [settings[name]["arguments"]["num_train_epochs"] for name in ("lotus", "scrub", "unsir")] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("name", [name for name in recipe_names() if not name.startswith("cifar10-")])
+# One of each family and of each kind of forget set; of every recipe the data is made ready in `test_data`.
+KINDS = {"resnet18-cifar10", "vit-cifar100-50", "resnet18-tiny-imagenet-pizza", "vit-mufac", "vit-imagenet"}
+PAPERS = [
+    pytest.param(name, marks=() if name in KINDS else pytest.mark.exhaustive)
+    for name in recipe_names()
+    if not name.startswith("cifar10-")
+]
+
+
+def test_the_kinds_are_recipes():
+    assert set(recipe_names()) >= KINDS
+
+
+@pytest.mark.parametrize("name", PAPERS)
 def test_every_recipe_runs_at_a_reduced_size(data_folder, tmp_path, name, capsys):
     """Two methods of each; that every method runs is shown once, below."""
     command = [

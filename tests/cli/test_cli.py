@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from transformers import AutoModelForImageClassification
 from hf_lotus import UnlearningResult
 from hf_lotus.cli.main import COMMANDS, main
 from tests.support.in_full import result_in_full
+from tests.support.ranks import on_ranks, script
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "unlearn_image_classification.py"
 
@@ -247,30 +249,45 @@ def arguments(folders, out):
     return list(map(str, [EXAMPLE, *options]))
 
 
-def launch(launcher, folders, out):
-    command = [sys.executable, "-m", *launcher, *arguments(folders, out)]
+def launched(command, folders, out):
+    """In two processes that a launcher starts."""
+    command = [sys.executable, "-m", *command, *arguments(folders, out)]
     done = subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout, result_in_full(out)
+    return done.stdout
 
 
-def test_the_example_runs_alone_and_on_two_ranks(folders, tmp_path, monkeypatch, capsys):
+def forked(folders, out):
+    """In two processes that are told of each other as launchers do it."""
+    told = out.with_suffix(".txt")
+    on_ranks(script, arguments(folders, out), told)
+    return told.read_text()
+
+
+# Those that launch, and import all in each process, are as many seconds for the little that `test_launch` has not.
+LAUNCHERS = {
+    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"],
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+}
+STARTS = {"forked": forked, **{name: partial(launched, command) for name, command in LAUNCHERS.items()}}
+
+
+@pytest.mark.parametrize(
+    "start", ["forked", *(pytest.param(name, marks=pytest.mark.exhaustive) for name in LAUNCHERS)]
+)
+def test_the_example_runs_alone_and_on_two_ranks(start, folders, tmp_path, monkeypatch, capsys):
     """Two real ranks: 31 forget samples do not divide by two, and the accuracies are exact all the same."""
     monkeypatch.setattr(sys, "argv", arguments(folders, tmp_path / "alone"))
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     alone = result_in_full(tmp_path / "alone")
     assert alone.to_markdown() in capsys.readouterr().out
-    accelerate = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    for name, launcher in {
-        "accelerate": [*accelerate, "--main_process_port", "0"],
-        "torchrun": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
-    }.items():
-        printed, both = launch(launcher, folders, tmp_path / name)
-        assert both.provenance["processes"] == 2
-        assert printed.count("| original") == 1
-        assert both.provenance["samples"] == alone.provenance["samples"]
-        assert both["original"].metrics() == pytest.approx(alone["original"].metrics(), rel=1e-6)
-        first, reference = both.provenance["rounds"][0], alone.provenance["rounds"][0]
-        assert first["temperature"] == reference["temperature"]
+    printed = STARTS[start](folders, tmp_path / "both")
+    both = result_in_full(tmp_path / "both")
+    assert both.provenance["processes"] == 2
+    assert printed.count("| original") == 1
+    assert both.provenance["samples"] == alone.provenance["samples"]
+    assert both["original"].metrics() == pytest.approx(alone["original"].metrics(), rel=1e-6)
+    first, reference = both.provenance["rounds"][0], alone.provenance["rounds"][0]
+    assert first["temperature"] == reference["temperature"]

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -243,20 +241,6 @@ def test_one_run_at_a_time(owner, capsys):
     assert "Another run over requests is at work" in capsys.readouterr().err
 
 
-def test_two_ranks_serve_as_one(owner, tmp_path):
-    add(owner, ["u3"], "first")
-    add(owner, ["nobody"], "unknown")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-    command += ["hf_lotus.cli.main", "request", "run", *TRAINING]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.stdout.count("MIA member rate of each request") == 1, done.stderr[-3000:]
-    assert "Request unknown cannot be served" in done.stderr
-    (run,) = RequestQueue("requests").runs()
-    assert run.is_done and run.model is not None
-    assert json.loads((run.model / "results.json").read_text())["provenance"]["processes"] == 2
-
-
 @pytest.fixture(scope="module")
 def hub():
     with HubServer() as hub:
@@ -270,6 +254,18 @@ def commands(hub, tmp_path_factory):
     variables = {**os.environ, **hub.environment(root / "home"), "HF_DATASETS_CACHE": str(root / "cache")}
     with WarmCommands(variables) as commands:
         yield commands
+
+
+def test_two_ranks_serve_as_one(owner, commands, tmp_path):
+    add(owner, ["u3"], "first")
+    add(owner, ["nobody"], "unknown")
+    done = commands.run(["request", "run", *TRAINING], tmp_path, ranks=2)
+    assert done.returncode == 1, done.stderr[-3000:]
+    assert done.stdout.count("MIA member rate of each request") == 1
+    assert "Request unknown cannot be served" in done.stderr
+    (run,) = RequestQueue("requests").runs()
+    assert run.is_done and run.model is not None
+    assert json.loads((run.model / "results.json").read_text())["provenance"]["processes"] == 2
 
 
 class TestWithAHub:

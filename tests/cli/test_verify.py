@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 from datasets import Dataset
@@ -15,6 +13,7 @@ from hf_lotus import ForgetSetRecord, Salt
 from hf_lotus.cli.main import main
 from tests.conftest import TINY_MODELS
 from tests.support.hub_server import TOKEN, Fault, HubServer
+from tests.support.warm import WarmCommands
 
 PEOPLE = ("u3", "u7")
 
@@ -264,18 +263,10 @@ class TestCard:
 
 def test_the_whole_way_through_a_hub(place, tmp_path):
     """Unlearn with --push_to_hub on two ranks, verify by id; a refused push shows no token even in its traceback."""
-    with HubServer() as hub:
-        variables = {**os.environ, **hub.environment(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    with HubServer() as hub, WarmCommands({**os.environ, **hub.environment(tmp_path / "home")}) as commands:
 
-        def run(*command, status=0, launcher=(), **more):
-            done = subprocess.run(
-                [sys.executable, "-m", *launcher, "hf_lotus.cli.main", *map(str, command)],
-                cwd=place,
-                env={**variables, **more},
-                capture_output=True,
-                text=True,
-                timeout=100,
-            )
+        def run(*words, status=0, **more):
+            done = commands.run(words, place, **more)
             assert done.returncode == status, done.stderr[-3000:]
             assert TOKEN not in done.stdout + done.stderr
             return done.stdout + done.stderr
@@ -283,8 +274,7 @@ def test_the_whole_way_through_a_hub(place, tmp_path):
         # A token on the command line is in no file either.
         options = ["--push_to_hub", "True", "--hub_model_id", "me/digits", "--hub_token", TOKEN]
         options += ["--save_strategy", "epoch"]
-        ranks = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-        printed = run(*unlearn(place, *options, output="pushed"), launcher=ranks)
+        printed = run(*unlearn(place, *options, output="pushed"), ranks=2)
         assert printed.count("| original") == 1
         messages = [commit.message for commit in hub.repos["models", "me/digits"].commits]
         assert messages == ["initial commit", "Unlearning in progress, step 1", "End of unlearning"]

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
 from hf_lotus import LoTUS, UnlearningArguments, UnlearningTrainer
+from hf_lotus.data.prepared import ready_splits
 from hf_lotus.methods import (
     AMUN,
     CT,
@@ -92,6 +94,15 @@ NOISY = {"lotus", "salun of lotus", "unsir of samples"}
 
 
 kept_scans = functools.cache(scans)
+_PROCESSOR = ViTImageProcessorPil(size={"height": SIZE, "width": SIZE})
+
+
+@functools.cache
+def _ready_parts() -> dict[str, Dataset]:
+    """What is to be forgotten, kept, and never seen: decoded once for all trainers of a process."""
+    parts = {name: part for name, part in divided(kept_scans()).items() if name != "test"}
+    with torch.random.fork_rng():
+        return ready_splits(parts, TINY_MODELS["vit"]().config, _PROCESSOR)[0]
 
 
 def options_of(name: str) -> dict:
@@ -114,15 +125,13 @@ def build(folder: Path, method: UnlearningMethod, family="vit", callbacks=(), op
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = TINY_MODELS[family]()
-    parts = divided(kept_scans())
-    data = {f"{name}_dataset": part for name, part in parts.items() if name != "test"}
     return UnlearningTrainer(
         model,
         UnlearningArguments(str(folder), **(settings | arguments)),
         method,
         callbacks=list(callbacks),
-        processing_class=ViTImageProcessorPil(size={"height": SIZE, "width": SIZE}),
-        **(data | (options or {})),
+        processing_class=_PROCESSOR,
+        **({f"{name}_dataset": part for name, part in _ready_parts().items()} | (options or {})),
     )
 
 

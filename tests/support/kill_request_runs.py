@@ -3,8 +3,8 @@
     python -m tests.support.kill_request_runs [--all] FOLDER OPTIONS…
 
 A script, as each attempt is a process of its own: forked from this one, which has imported all and done nothing.
-Prints a JSON line an attempt: what it was killed before, and a digest of the queue's state after the second run. What
-happens several times kills at its first and its last, or with --all each time.
+Prints a JSON line an attempt: what it was killed before, and a digest of the queue's state after the second run. It is
+killed before the first of each kind of thing and before what decides; with --all, before everything.
 
 SIGKILL leaves the files as they are, and nothing else. So one run copies them before each thing that it does, and the
 second runs begin from these copies, in place of as many first runs. The first of each kind is killed in earnest; the
@@ -13,6 +13,7 @@ names of the files that it leaves are printed beside those of the copy.
 
 import contextlib
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -32,6 +33,9 @@ torch.set_num_threads(1)
 # What changes files or weights.
 EVENTS = [(os, "replace"), (os, "rename"), (shutil, "rmtree"), (torch, "save")]
 EVENTS += [(transformers.modeling_utils, "safe_save_file"), (UnlearningTrainer, "training_step")]
+# What another run goes by: what was planned, trained, left as a model, measured and served.
+DECISIVE = {f"replace {name}.json.part {name}.json" for name in ("plan", "measured", "done")}
+DECISIVE |= {"save optimizer.pt", "rename model.part model", "rmtree checkpoint-1"}
 
 
 class Moments:
@@ -105,6 +109,7 @@ def files(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
+    importlib.import_module("tests.support.preloaded")
     every = sys.argv[1] == "--all"
     given, options = Path(sys.argv[1 + every]), sys.argv[2 + every :]
     place, copies = given.with_name("attempt"), given.with_name("copies")
@@ -127,7 +132,7 @@ if __name__ == "__main__":
             begin(given)
             assert attempt(place, options, fatal=number) is None
             told |= {"left": files(place), "copied": files(copies / str(number))}
-        elif not every and name in moments[:number] and name in moments[number + 1 :]:
+        elif not every and (name not in DECISIVE or name in moments[:number]):
             continue
         else:
             begin(copies / str(number))

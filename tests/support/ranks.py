@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
-PRELOADED = ["evaluate", "hf_lotus.evaluation.evaluator", "tests.support.killed_runs", "tests.support.ranks"]
+PRELOADED = ["tests.support.killed_runs", "tests.support.ranks", "tests.support.preloaded"]
 
 
 def free_port() -> int:
@@ -22,6 +25,13 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def place(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """The variables by which a launcher tells a process which rank it is."""
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    numbers |= {"MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    return {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in numbers.items()}}
 
 
 def started(function: Callable[..., None], *arguments: object, ranks: int) -> list[BaseProcess]:
@@ -40,9 +50,7 @@ def started(function: Callable[..., None], *arguments: object, ranks: int) -> li
 
 
 def _rank(function: Callable[..., None], arguments: tuple, rank: int, ranks: int, port: int) -> None:
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-    os.environ.update({name: str(value) for name, value in place.items()})
+    os.environ.update(place(rank, ranks, port))
     function(*arguments)
 
 
@@ -60,3 +68,11 @@ def on_ranks(function: Callable[..., None], *arguments: object, ranks: int = 2, 
             process.kill()
             process.join()
     assert [process.exitcode for process in processes] == [0] * ranks
+
+
+def script(words: Sequence[str], told: Path) -> None:
+    """Be a script with its arguments, and print into a file; to be called on ranks."""
+    os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
+    sys.argv = list(words)
+    runpy.run_path(words[0], run_name="__main__")
+    sys.stdout.flush()

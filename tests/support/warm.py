@@ -10,20 +10,22 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-IMPORTED = ["hf_lotus.cli.unlearn", "hf_lotus.cli.verify", "hf_lotus.cli.request_run", "hf_lotus.requests.service"]
-# What these import only where they use it.
-IMPORTED += ["jsonschema", "matplotlib.backends.backend_agg", "scipy.optimize", "sklearn.linear_model"]
+from tests.support.ranks import free_port, place
 
 
 class WarmCommands:
-    """Runs `hf-lotus` commands, one at a time, each in a process of its own: `commands.run(["list"], folder)`.
+    """Runs `hf-lotus` commands, each in a process of its own: `commands.run(["list"], folder)`.
+
+    Or, as a launcher does, in a process a rank: `commands.run(["unlearn", …], folder, ranks=2)`.
 
     Args:
         environment: all variables that the commands see.
@@ -43,10 +45,14 @@ class WarmCommands:
         self.process.stdout.close()
         self.process.wait(60)
 
-    def run(self, words: Sequence[object], folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    def run(
+        self, words: Sequence[object], folder: Path, ranks: int = 1, **environment: str
+    ) -> subprocess.CompletedProcess:
         """What `subprocess.run([…, "-m", "hf_lotus.cli.main", *words])` gives, run in a folder."""
         with tempfile.TemporaryDirectory() as outputs:
             job = {"words": list(map(str, words)), "folder": str(folder), "outputs": outputs, "more": environment}
+            port = free_port()
+            job["places"] = [place(rank, ranks, port) if ranks > 1 else {} for rank in range(ranks)]
             self.process.stdin.write(json.dumps(job) + "\n")
             self.process.stdin.flush()
             answer = self.process.stdout.readline()
@@ -61,7 +67,7 @@ def _command(words: list[str], folder: str, outputs: str, more: dict[str, str]) 
     os.environ.update(more)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(Path(outputs) / name, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(Path(outputs) / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.argv = ["hf-lotus", *words]
     from hf_lotus.cli.main import main
 
@@ -77,12 +83,26 @@ def _command(words: list[str], folder: str, outputs: str, more: dict[str, str]) 
         sys.stderr.flush()
 
 
+def _on_ranks(places: list[dict[str, str]], more: dict[str, str], **job: Any) -> int:
+    """The exit status of the first rank that fails, or 0; the ranks that would wait for it are ended."""
+    ranks = []
+    for variables in places:
+        ranks.append(os.fork())
+        if ranks[-1] == 0:
+            os._exit(_command(more={**more, **variables}, **job))
+    failed = 0
+    while ranks:
+        rank, status = os.wait()
+        ranks.remove(rank)
+        if (code := os.waitstatus_to_exitcode(status)) and not failed:
+            failed = code
+            for other in ranks:
+                os.kill(other, signal.SIGKILL)
+    return failed
+
+
 if __name__ == "__main__":
-    for module in IMPORTED:
-        importlib.import_module(module)
+    importlib.import_module("tests.support.preloaded")
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            os._exit(_command(**json.loads(line)))
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n")
+        sys.stdout.write(f"{_on_ranks(**json.loads(line))}\n")
         sys.stdout.flush()

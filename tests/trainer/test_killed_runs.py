@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from hf_lotus.trainer.checkpoints import read_mark
-from tests.support.killed_runs import KILLED, METHODS, Job, described, ended, run
+from tests.support.killed_runs import KILLED, METHODS, Job, described, ended, run, work
 from tests.support.method_helpers import equal
+from tests.support.ranks import started
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +72,25 @@ def test_a_checkpoint_that_was_being_written_is_passed_over(tmp_path, ranks):
     assert_goes_on_to_the_same_end(Job(str(tmp_path), "lotus", ranks=ranks), die="save")
 
 
+def wait_for(path, alive):
+    while not path.exists():
+        assert alive()
+        time.sleep(0.05)
+
+
+def test_all_ranks_killed_from_outside(tmp_path):
+    whole, broken = (Job(str(tmp_path / name), "salun of lotus", ranks=2) for name in ("whole", "broken"))
+    processes = started(work, replace(broken, die="wait"), ranks=2)
+    assert run(whole) == [[0, 0]]
+    wait_for(tmp_path / "broken" / "waiting", lambda: all(process.is_alive() for process in processes))
+    for process in processes:
+        process.kill()
+        process.join()
+    assert broken.resumes
+    assert run(broken) == [[0, 0]]
+    assert_equal_ends(whole, broken)
+
+
 def launch(job):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(job.ranks)]
     command += ["-m", "tests.support.killed_runs", described(job)]
@@ -78,13 +98,12 @@ def launch(job):
     return psutil.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
 
 
+@pytest.mark.exhaustive  # four processes that import all, for what the launcher alone adds
 def test_torchrun_killed_from_outside_with_all_its_ranks(tmp_path):
     whole, broken = (Job(str(tmp_path / name), "salun of lotus", ranks=2) for name in ("whole", "broken"))
     first = launch(replace(broken, die="wait"))
     assert run(whole) == [[0, 0]]
-    while not (tmp_path / "broken" / "waiting").exists():
-        assert first.poll() is None, first.stderr.read().decode()[-3000:]
-        time.sleep(0.05)
+    wait_for(tmp_path / "broken" / "waiting", lambda: first.poll() is None)
     for process in [*first.children(recursive=True), first]:
         process.kill()
     first.communicate()
