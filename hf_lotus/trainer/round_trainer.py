@@ -46,7 +46,7 @@ class RoundTrainer(Trainer):
         task: what is unlearned.
         splits: name → data set made ready, or None.
         hooks: every call of the method's hooks.
-        sampler: the batches of the current round; there from the start of training.
+        sampler: the batches of the current round.
         collator: makes a batch of samples.
         counts: samples in the optimizer step, over all ranks and accumulated batches, without repetitions.
         shown: samples of each side in the batch at hand, repetitions included.
@@ -85,8 +85,9 @@ class RoundTrainer(Trainer):
 
     @property
     def sampler(self) -> RoundBatches:
-        """The batches of the current round; there from the start of training."""
-        assert self._sampler is not None
+        """The batches of the current round; made when first asked for, and anew when training starts."""
+        if self._sampler is None:
+            self._sampler = self._make_sampler()
         return self._sampler
 
     @property
@@ -96,7 +97,7 @@ class RoundTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """The batches of a round, in an order that depends only on the seed and the round."""
-        self._make_sampler()
+        self._sampler = self._make_sampler()
         data: Dataset = self.train_dataset
         self._resident = None
         if may_reside(self.train_dataset, self.args.device, self.args.keep_on_device):
@@ -108,9 +109,9 @@ class RoundTrainer(Trainer):
             put_on_device=True, non_blocking=self._pins_memory,
         )  # fmt: skip
 
-    def _make_sampler(self) -> None:
+    def _make_sampler(self) -> RoundBatches:
         data, args = self.train_dataset, self.args
-        self._sampler = RoundBatches(
+        return RoundBatches(
             data.num_forget,
             len(data) - data.num_forget,
             self.hooks.passes,
@@ -142,8 +143,6 @@ class RoundTrainer(Trainer):
         if self.args.max_steps <= 0:
             assert self.args.num_train_epochs is not None
             return math.ceil(self.args.num_train_epochs)
-        if self._sampler is None:
-            self._make_sampler()  # training makes its own
         return self._num_rounds(self.args.max_steps)
 
     def _num_rounds(self, steps: int) -> int:
