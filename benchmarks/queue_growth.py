@@ -9,6 +9,7 @@ of as many runs: copies of the last run's files, each a run of its own.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -82,7 +83,8 @@ def serve(queue: RequestQueue, folder: Path) -> None:
     )  # fmt: skip
     data = DatasetArguments(str(folder / "data"), duplicates="ignore")
     model = ModelArguments(str(folder / "model"))
-    service.serve(queue, model, data, arguments, LoTUS(stop_margin=2.0), record_classes=False)
+    with contextlib.redirect_stdout(sys.stderr):  # where `Trainer` shows no bar it prints its logs
+        service.serve(queue, model, data, arguments, LoTUS(stop_margin=2.0), record_classes=False)
 
 
 def timed(spent: Counter, what: str, function: Callable[..., Any]) -> Callable[..., Any]:
