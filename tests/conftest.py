@@ -33,6 +33,8 @@ from transformers import (
 
 from hf_lotus import LoTUS, UnlearningArguments, UnlearningTrainer
 from hf_lotus.benchmark.recipe import Recipe, load_recipe
+from hf_lotus.data.images import ReadyImages
+from hf_lotus.data.prepared import ready_splits
 from tests.support import small_data_sets
 
 torch.set_num_threads(1)
@@ -61,25 +63,31 @@ TINY_MODELS = {
 # The files that take longest, the longest first: of two workers, each of which takes whole files in this order,
 # neither is left with a long one at the end. A file that is not named here comes after them.
 LONGEST = [
-    "requests/test_killed_service.py",
-    "test_docs.py",
-    "trainer/test_killed_runs.py",
     "trainer/test_trainer_resume.py",
-    "cli/test_cli.py",
-    "trainer/test_sharding.py",
+    "trainer/test_killed_runs.py",
+    "test_docs.py",
+    "requests/test_killed_service.py",
     "cli/test_request.py",
-    "trainer/test_trainer_ranks.py",
-    "cli/test_verify.py",
-    "cli/test_compare.py",
-    "benchmark/test_runner.py",
-    "trainer/test_trainer_best.py",
-    "trainer/test_large_data.py",
-    "methods/test_margin_matching.py",
     "cli/test_launch.py",
-    "evaluation/test_evaluator.py",
+    "trainer/test_same_run.py",
+    "cli/test_verify.py",
+    "benchmark/test_runner.py",
+    "benchmark/test_best.py",
+    "methods/test_methods.py",
+    "trainer/test_stopping.py",
+    "cli/test_compare.py",
+    "methods/test_margin_matching.py",
+    "trainer/test_trainer_ranks.py",
+    "trainer/test_fingerprint.py",
     "publishing/test_metrics_publish.py",
-    "metrics/test_ranks.py",
+    "trainer/test_sharding.py",
+    "trainer/test_trainer_best.py",
+    "methods/test_amun.py",
+    "benchmark/test_auto.py",
+    "cli/test_unlearn_auto.py",
+    "trainer/test_large_data.py",
     "cli/test_hub.py",
+    "test_notebooks.py",
 ]
 
 
@@ -158,6 +166,13 @@ def parts(digits: Dataset) -> dict[str, Dataset]:
 
 
 @pytest.fixture(scope="session")
+def ready_parts(parts, processor) -> dict[str, ReadyImages]:
+    """The same, decoded once for all tests of a process, which is a third of the time of a short run."""
+    with torch.random.fork_rng():
+        return ready_splits(parts, TINY_MODELS["vit"]().config, processor)[0]
+
+
+@pytest.fixture(scope="session")
 def model_and_data(digits, processor):
     """A function: puts a tiny ResNet, `model`, and 400 shuffled scans of 20 users, `data`, into a folder."""
 
@@ -176,15 +191,16 @@ def model_and_data(digits, processor):
 
 
 @pytest.fixture
-def make(tiny_model, parts, processor, tmp_path):
+def make(tiny_model, parts, ready_parts, processor, tmp_path):
     """A function that makes a trainer: two rounds on CPU, anything overridden by keyword."""
 
     def build(model="vit", method=None, arguments=None, **options):
         settings = {"num_train_epochs": 2, "per_device_train_batch_size": 32, "learning_rate": 1e-3, "seed": 1}
         settings |= {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "output_dir": str(tmp_path / "out")}
         settings |= arguments or {}
-        data = {f"{name}_dataset": part for name, part in parts.items() if name != "test"}
-        options = {**data, "eval_dataset": parts["test"], "processing_class": processor, **options}
+        given = parts if "processing_class" in options else ready_parts
+        data = {f"{name}_dataset": part for name, part in given.items() if name != "test"}
+        options = {**data, "eval_dataset": given["test"], "processing_class": processor, **options}
         model = tiny_model(model) if isinstance(model, str) else model
         # Untrained models are often below the bound: never stop, unless a test is about stopping.
         method = method or LoTUS(stop_margin=2.0)

@@ -61,7 +61,7 @@ SILENT = {"bibtex": "a citation"}
 # What a command is given besides: less to do, of what other tests do in full. A benchmark takes from an hour to days.
 REDUCED = {
     "benchmark": "--tiny_model --max_rounds 1 --max_training_rounds 1 --use_cpu --methods lotus ssd --seeds 1",
-    "compare": "--num_train_epochs 1",
+    "compare": "--num_train_epochs 1 --retrain_again 0 --no_measure_relearning --no_keep_best",
     "unlearn --method auto": "--auto_budget 6000 --auto_methods finetune",
 }
 

@@ -16,15 +16,15 @@ FORGET, RETAIN = 60, 180  # scans of each
 
 
 @pytest.fixture
-def search(tiny_model, parts, processor, tmp_path):
+def search(tiny_model, ready_parts, processor, tmp_path):
     """A function: budget → the search, on a tiny ResNet, over LoTUS and Finetune unless others are named."""
 
     def make(budget, methods=("finetune",), folder="out", arguments=None, rates=(1.0, 3.0), **options):
         args = UnlearningArguments(
             str(tmp_path / folder), use_cpu=True, disable_tqdm=True, seed=1, **(arguments or {})
         )
-        data = {f"{name}_dataset": part for name, part in parts.items() if name != "test"}
-        options = {**data, "eval_dataset": parts["test"], "processing_class": processor, **options}
+        data = {f"{name}_dataset": part for name, part in ready_parts.items() if name != "test"}
+        options = {**data, "eval_dataset": ready_parts["test"], "processing_class": processor, **options}
         comparison = search_comparison(tiny_model("resnet"), args, tmp_path / folder, **options)
         return Search(comparison, budget, methods, rates)
 

@@ -23,7 +23,7 @@ RETRAIN = {"retrain": Contender(Retrain())}
 
 
 @pytest.fixture
-def compare(tiny_model, parts, processor, tmp_path):
+def compare(tiny_model, ready_parts, processor, tmp_path):
     """A function: contenders → result, on a tiny ResNet; any argument of `Comparison` by keyword."""
 
     def run(contenders, folder="out", arguments=None, **options):
@@ -31,8 +31,8 @@ def compare(tiny_model, parts, processor, tmp_path):
         args = UnlearningArguments(
             str(tmp_path / folder), use_cpu=True, disable_tqdm=True, **(settings | (arguments or {}))
         )
-        data = {f"{name}_dataset": part for name, part in parts.items() if name != "test"}
-        options = {**data, "eval_dataset": parts["test"], "processing_class": processor, **options}
+        data = {f"{name}_dataset": part for name, part in ready_parts.items() if name != "test"}
+        options = {**data, "eval_dataset": ready_parts["test"], "processing_class": processor, **options}
         return Comparison(tiny_model("resnet"), args, **options).run(contenders, model="a model")
 
     return run

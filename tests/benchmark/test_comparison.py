@@ -9,7 +9,7 @@ from hf_lotus import SSD, Comparison, Contender, Finetune, LoTUS, NegGradPlus, R
 
 
 @pytest.fixture
-def compare(tiny_model, parts, processor, tmp_path):
+def compare(tiny_model, ready_parts, processor, tmp_path):
     """A function: contenders → result, on a tiny ResNet; any argument of `Comparison` by keyword."""
 
     def run(contenders, folder="out", arguments=None, **options):
@@ -17,8 +17,8 @@ def compare(tiny_model, parts, processor, tmp_path):
         args = UnlearningArguments(
             str(tmp_path / folder), use_cpu=True, disable_tqdm=True, **(settings | (arguments or {}))
         )
-        data = {f"{name}_dataset": part for name, part in parts.items() if name != "test"}
-        options = {**data, "eval_dataset": parts["test"], "processing_class": processor, **options}
+        data = {f"{name}_dataset": part for name, part in ready_parts.items() if name != "test"}
+        options = {**data, "eval_dataset": ready_parts["test"], "processing_class": processor, **options}
         model = options.pop("model", None) or tiny_model("resnet")
         return Comparison(model, args, **options).run(contenders)
 

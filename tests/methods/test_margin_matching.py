@@ -329,17 +329,17 @@ class TestARun:
         errors = [decided.values["margin_error"] for _, _, decided in measured]
         assert errors[2] < errors[1] < errors[0]
 
-    @pytest.mark.parametrize("step", [5, 24, 30])
-    def test_resumed_it_has_the_shifts_to_the_bit_and_without_them_it_would_not_end_alike(self, tmp_path, step):
+    def test_resumed_it_has_the_shifts_to_the_bit_and_without_them_it_would_not_end_alike(self, tmp_path):
         """Within the first round, at its end before the next was decided, and within the second."""
         options = {"num_train_epochs": 3, "learning_rate": 0.01}
         whole = build(tmp_path, MarginMatching(), callbacks=[SaveAt(5, 24, 30)], **options)
         whole.train()
-        resumed = build(tmp_path, MarginMatching(), **options)
-        resumed.train(str(tmp_path / f"checkpoint-{step}"))
-        assert equal(weights(resumed.model), weights(whole.model))
-        assert torch.equal(resumed.round_state["shifts"], whole.round_state["shifts"])
-        folder = tmp_path / f"checkpoint-{step}"
+        for step in (5, 24, 30):
+            resumed = build(tmp_path, MarginMatching(), **options)
+            resumed.train(str(tmp_path / f"checkpoint-{step}"))
+            assert equal(weights(resumed.model), weights(whole.model))
+            assert torch.equal(resumed.round_state["shifts"], whole.round_state["shifts"])
+        folder = tmp_path / "checkpoint-30"
         kept = load_file(folder / "round_state.safetensors")
         save_file({"shifts": kept["shifts"] - 1}, folder / "round_state.safetensors")
         other = build(tmp_path, MarginMatching(), **options)

@@ -36,8 +36,15 @@ IN_SMALL = {
 METHODS_IN_SMALL = {name: IN_SMALL.get(name) or kind() for name, kind in METHODS.items()}
 
 
-@pytest.mark.parametrize("class_wise", [False, True], ids=["samples", "classes"])
-@pytest.mark.parametrize("family", ["vit", "resnet"])
+@pytest.mark.parametrize(
+    ("family", "class_wise"),
+    [
+        ("resnet", False),
+        ("vit", True),
+        pytest.param("resnet", True, marks=pytest.mark.exhaustive),
+        pytest.param("vit", False, marks=pytest.mark.exhaustive),
+    ],
+)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_moves_the_student_alone(make, digits, processor, name, family, class_wise):
     given = METHODS_IN_SMALL[name]

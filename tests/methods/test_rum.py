@@ -225,7 +225,7 @@ class TestTheDefault:
     ],
     ids=lambda method: "-".join(type(part).__name__ for part in method._methods),
 )
-@pytest.mark.parametrize("family", ["resnet", "vit"])
+@pytest.mark.parametrize("family", ["resnet", pytest.param("vit", marks=pytest.mark.exhaustive)])
 def test_any_methods_may_be_combined_and_are_taken_up_again_to_the_bit(tmp_path, method, family):
     method = replace(method, low_rounds=1, middle_rounds=1)
     rounds = len([part for part in method._methods if part is not None])

@@ -140,7 +140,7 @@ class TestResuming:
     ARGUMENTS = {"num_train_epochs": 4, "learning_rate": 0.02, "optim": "adamw_torch", "save_strategy": "steps"}
     ARGUMENTS |= {"save_steps": 1000}
 
-    @pytest.mark.parametrize("family", ["resnet", "vit"])
+    @pytest.mark.parametrize("family", ["resnet", pytest.param("vit", marks=pytest.mark.exhaustive)])
     def test_within_either_phase_and_at_their_border_to_the_bit(self, tmp_path, family):
         """After 3, 12 (before the teacher is renewed), 12 and a decision, 20 and 40 of 6 + 6 + 24 + 24 steps."""
         whole = build(tmp_path, TWO, family, callbacks=[SaveAt(3, 12, 20, 40)], **self.ARGUMENTS)

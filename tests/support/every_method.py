@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
-from torch.utils.data import Dataset
+from _pytest.mark import ParameterSet
 from transformers import TrainerCallback
 
 from hf_lotus import LoTUS, UnlearningArguments, UnlearningTrainer
+from hf_lotus.data.images import ReadyImages
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.methods import (
     AMUN,
@@ -92,23 +95,31 @@ EVERY_METHOD: dict[str, GradientMethod] = {
 # They draw noise for each batch, on each rank its own: equal samples do not give equal steps.
 NOISY = {"lotus", "salun of lotus", "unsir of samples"}
 
+# One of each kind of thing that a checkpoint must hold: decisions, a loop's state, rounds to go back to, a mask,
+# noise, a renewed teacher, two sides' gradients, parts, an edit.
+KINDS = {"lotus", "margin_matching", "scrub", "salun", "unsir of samples", "warm_restart", "munba", "rum", "msg"}
+
+
+def by_kind(names: Iterable[str], also: Collection[str] = ()) -> list[ParameterSet]:
+    """Parameters of a costly test: what is of no kind of its own is tested with `--exhaustive`."""
+    return [pytest.param(n, marks=() if n in KINDS or n in also else pytest.mark.exhaustive) for n in names]
+
 
 kept_scans = functools.cache(scans)
 _PROCESSOR = ViTImageProcessorPil(size={"height": SIZE, "width": SIZE})
 
 
 @functools.cache
-def _ready_parts() -> dict[str, Dataset]:
-    """What is to be forgotten, kept, and never seen: decoded once for all trainers of a process."""
-    parts = {name: part for name, part in divided(kept_scans()).items() if name != "test"}
+def ready_parts() -> dict[str, ReadyImages]:
+    """The divided scans, decoded once for all trainers of a process."""
     with torch.random.fork_rng():
-        return ready_splits(parts, TINY_MODELS["vit"]().config, _PROCESSOR)[0]
+        return ready_splits(divided(kept_scans()), TINY_MODELS["vit"]().config, _PROCESSOR)[0]
 
 
 def options_of(name: str) -> dict:
     """What a trainer of the method needs besides, in the place of the divided scans."""
     if name == "delete":  # it has steps on the forget set alone: as many as the others have, so
-        parts = divided(kept_scans())
+        parts = ready_parts()
         return {"forget_dataset": parts["retain"], "retain_dataset": parts["forget"]}
     return class_wise_parts(kept_scans()) if name == "unsir of classes" else {}
 
@@ -131,7 +142,7 @@ def build(folder: Path, method: UnlearningMethod, family="vit", callbacks=(), op
         method,
         callbacks=list(callbacks),
         processing_class=_PROCESSOR,
-        **({f"{name}_dataset": part for name, part in _ready_parts().items()} | (options or {})),
+        **({f"{name}_dataset": part for name, part in ready_parts().items() if name != "test"} | (options or {})),
     )
 
 

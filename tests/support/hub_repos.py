@@ -33,7 +33,7 @@ class Repo:
         return self.commits[-1].files
 
 
-CUT, LOST = "cut", "lost"
+CUT, LOST, LOGIN = "cut", "lost", "login"
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Fault:
         method: of the requests.
         path: a pattern within their paths.
         what: a status to answer with; `CUT` to read half of the body and hang up; `LOST` to do what is asked and hang
-            up before the answer.
+            up before the answer; `LOGIN` for the page of somebody else, who answers in the Hub's place.
         times: how many requests it meets.
         headers: of the answer.
     """

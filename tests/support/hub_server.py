@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 import yaml
 
-from tests.support.hub_repos import CUT, LOST, Commit, Fault, Repo
+from tests.support.hub_repos import CUT, LOGIN, LOST, Commit, Fault, Repo
 
 TOKEN = "hf_local_test_token"
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".png", ".parquet")
@@ -113,6 +113,8 @@ class Handler(BaseHTTPRequestHandler):
         # The body is read whatever the answer: what is left of it would be taken for the connection's next request.
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.lost = fault is not None and fault.what == LOST
+        if fault is not None and fault.what == LOGIN:
+            return self._answer(b"<html><body>Please log in.</body></html>", headers={"Content-Type": "text/html"})
         if fault is not None and not self.lost:
             return self._answer({"error": "Trouble on purpose"}, fault.what, fault.headers)
         wanted = "GET" if self.command == "HEAD" else self.command

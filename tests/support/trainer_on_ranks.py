@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from hf_lotus.methods import SSD, LoTUS, MarginMatching, SalUn
-from tests.conftest import divided
-from tests.support.every_method import EVERY_METHOD, SHORT_SCRUB, SaveAt, build, kept_scans, options_of
+from tests.support.every_method import EVERY_METHOD, SHORT_SCRUB, SaveAt, build, options_of, ready_parts
 
 # Half the batch of the one process that the tests compare with.
 BATCH = 16
@@ -63,7 +62,7 @@ def main(folder: Path) -> None:
         records[f"resumed {step}"] = trained(folder, f"resumed {step}", again, resume_from_checkpoint=checkpoint)
 
     choice = {"early_stopping_patience": 1, "save_strategy": "epoch", "num_train_epochs": 8, "learning_rate": 0.1}
-    test = {"eval_dataset": divided(kept_scans())["test"]}
+    test = {"eval_dataset": ready_parts()["test"]}
     chosen = build(folder / "chosen", MarginMatching(), options=test, **batch, **choice)
     records["chosen"] = trained(folder, "chosen", chosen)
     gaps = [entry["eval_retrain_free_gap"] for entry in chosen.state.log_history if "eval_retrain_free_gap" in entry]

@@ -25,16 +25,15 @@ def build(folder, method, model=None, extractor=None, **arguments):
 
 def test_a_run_broken_off_ends_with_the_same_bits(tmp_path):
     """With dropout, layer drop and SpecAugment, whose masks come from NumPy."""
-    arguments = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
+    arguments = {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
     method = MarginMatching()
     whole = build(tmp_path, method, **arguments)
     assert whole.model.config.mask_time_prob > 0 and whole.model.config.layerdrop > 0
     whole.train()
     first = whole.sampler.first_step(1)
-    for step in (first, first + 1):
-        again = build(tmp_path, method, **arguments)
-        again.train(str(tmp_path / f"checkpoint-{step}"))
-        assert equal(weights(again.model), weights(whole.model))
+    again = build(tmp_path, method, **arguments)
+    again.train(str(tmp_path / f"checkpoint-{first + 1}"))
+    assert equal(weights(again.model), weights(whole.model))
 
 
 def test_evaluation_is_that_of_the_stock_extractor_and_model(tmp_path):

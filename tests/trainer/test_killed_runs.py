@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from hf_lotus.trainer.checkpoints import read_mark
+from tests.support.every_method import KINDS, by_kind
 from tests.support.killed_runs import KILLED, METHODS, Job, described, ended, run, work
 from tests.support.method_helpers import equal
 from tests.support.ranks import started
@@ -39,11 +40,8 @@ def assert_equal_ends(whole, broken):
         assert again["decisions"] == told["decisions"] and again["steps"] == told["steps"]
 
 
-# One of each kind of thing that a checkpoint must hold: decisions, a loop's state, rounds to go back to, a mask,
-# noise, a renewed teacher, two sides' gradients, parts, an edit. That every method is resumed to the bit is shown
-# without kills.
-KINDS = {"lotus", "margin_matching", "scrub_r", "salun", "unsir of samples", "warm_restart", "munba", "rum", "msg"}
-BY_KIND = [pytest.param(name, marks=() if name in KINDS else pytest.mark.exhaustive) for name in METHODS]
+# That every method is resumed to the bit is shown without kills. What goes back to a round stands for what does not.
+BY_KIND = by_kind((name for name in METHODS if name != "scrub"), also={"scrub_r"})
 
 
 def test_the_kinds_are_methods():

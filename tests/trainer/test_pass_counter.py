@@ -11,7 +11,7 @@ from hf_lotus import Comparison, Contender, Finetune, UnlearningArguments, Unlea
 from hf_lotus.methods import SSD
 from hf_lotus.trainer.checkpoints import MARK
 from hf_lotus.trainer.pass_counter import PassCounter
-from tests.support.every_method import EVERY_METHOD, SaveAt, build, divided, kept_scans, options_of
+from tests.support.every_method import EVERY_METHOD, SaveAt, build, options_of, ready_parts
 
 METHODS = {**EVERY_METHOD, "ssd": SSD()}
 # 60 forget samples, 180 retain samples, 80 unseen ones, in steps of 32, two rounds. Name → forget, retain, other of
@@ -66,7 +66,7 @@ def test_accumulated_batches_have_the_passes_of_large_ones(tmp_path, name):
 
 
 def test_evaluation_is_left_out(tmp_path):
-    test = {"eval_dataset": divided(kept_scans())["test"]}
+    test = {"eval_dataset": ready_parts()["test"]}
     plain, measured = (build(tmp_path, METHODS["lotus"], options=test, eval_strategy=s) for s in ("no", "epoch"))
     for trainer in (plain, measured):
         trainer.train()

@@ -9,7 +9,7 @@ import torch
 from hf_lotus import Comparison, Contender, Finetune, UnlearningArguments, UnlearningTrainer
 from hf_lotus.trainer.fingerprint import DECISIVE, LENGTH, identity_digest, teacher_logits_key
 from tests.conftest import SIZE, TINY_MODELS, ViTImageProcessorPil, divided
-from tests.support.every_method import build, kept_scans
+from tests.support.every_method import build, kept_scans, ready_parts
 
 METHOD = Finetune()
 BASE = {"num_train_epochs": 2, "per_device_train_batch_size": 32, "learning_rate": 0.05, "optim": "sgd", "seed": 1}
@@ -65,7 +65,7 @@ def compare(folder, **changed):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = TINY_MODELS["vit"]()
-    data = {f"{name if name != 'test' else 'eval'}_dataset": part for name, part in divided(kept_scans()).items()}
+    data = {f"{name if name != 'test' else 'eval'}_dataset": part for name, part in ready_parts().items()}
     arguments = UnlearningArguments(str(folder / "compared"), **{**BASE, **changed})
     processor = ViTImageProcessorPil(size={"height": SIZE, "width": SIZE})
     return Comparison(model, arguments, processing_class=processor, **data).run({"ours": Contender(METHOD)})

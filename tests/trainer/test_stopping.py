@@ -8,8 +8,7 @@ from transformers import EarlyStoppingCallback
 
 from hf_lotus import LoTUS, UnlearningArguments
 from hf_lotus.methods import SCRUB, Finetune
-from tests.conftest import divided
-from tests.support.every_method import EVERY_METHOD, build, kept_scans, options_of
+from tests.support.every_method import EVERY_METHOD, build, by_kind, kept_scans, options_of, ready_parts
 from tests.support.method_helpers import class_wise_parts, equal, weights
 
 GAP = "eval_retrain_free_gap"
@@ -23,7 +22,7 @@ def gaps(trainer) -> list[float]:
 
 
 def with_test(folder, method, **arguments):
-    return build(folder, method, options={"eval_dataset": divided(kept_scans())["test"]}, **arguments)
+    return build(folder, method, options={"eval_dataset": ready_parts()["test"]}, **arguments)
 
 
 def chosen_by_hand(values: list[float], patience: int) -> tuple[int, int]:
@@ -36,7 +35,7 @@ def chosen_by_hand(values: list[float], patience: int) -> tuple[int, int]:
     return best, len(values)
 
 
-@pytest.mark.parametrize("name", SAMPLE_WISE)
+@pytest.mark.parametrize("name", by_kind(SAMPLE_WISE))
 def test_the_round_with_the_least_gap_is_the_one_that_is_left(tmp_path, name):
     """Against a run that takes every round, and keeps and measures each that a run may end with."""
     whole = with_test(tmp_path / "whole", EVERY_METHOD[name], **ROUNDS)
@@ -121,9 +120,9 @@ class TestTheShortWay:
 
     def test_measuring_another_data_set_stops_nothing(self, tmp_path):
         trainer = with_test(tmp_path, Finetune(), **CHOOSE)
-        trainer.evaluate(divided(kept_scans())["test"])
+        trainer.evaluate(ready_parts()["test"])
         trainer.train()
-        trainer.evaluate(divided(kept_scans())["test"])
+        trainer.evaluate(ready_parts()["test"])
         assert len(gaps(trainer)) == 2
 
     def test_a_metric_and_a_direction_that_are_given_are_kept(self, tmp_path):
@@ -161,14 +160,14 @@ class TestWhatCannotBeMeasured:
 
     @pytest.mark.parametrize(("missing", "said"), [("unseen", "the unseen set"), ("test", "the test set")])
     def test_a_set_that_is_missing(self, tmp_path, missing, said):
-        options = {"eval_dataset": divided(kept_scans())["test"], "unseen_dataset": divided(kept_scans())["unseen"]}
+        options = {"eval_dataset": ready_parts()["test"], "unseen_dataset": ready_parts()["unseen"]}
         options["eval_dataset" if missing == "test" else "unseen_dataset"] = None
         with pytest.raises(ValueError, match=f"by 'retrain_free_gap' needs {said}. Give it"):
             build(tmp_path, Finetune(), options=options, **CHOOSE)
 
     def test_rounds_that_are_not_saved(self, tmp_path):
         arguments = {"early_stopping_patience": 1, "save_strategy": "best", "learning_rate": 0.1}
-        build_one = {"options": {"eval_dataset": divided(kept_scans())["test"]}}
+        build_one = {"options": {"eval_dataset": ready_parts()["test"]}}
         trainer = build(tmp_path, LoTUS(stop_margin=2.0), **build_one, **arguments)
         trainer.train()
         assert trainer.evaluate()[GAP] == pytest.approx(min(gaps(trainer)), abs=1e-12)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_lotus.methods import SCRUB
-from tests.support.every_method import EVERY_METHOD, SHORT_SCRUB, SaveAt, build, decisions, options_of
+from tests.support.every_method import EVERY_METHOD, KINDS, SHORT_SCRUB, SaveAt, build, decisions, options_of
 from tests.support.method_helpers import equal, trained, weights
 
 ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3, "weight_decay": 5e-4}
@@ -27,7 +27,7 @@ def losses(trainer):
 
 @pytest.mark.parametrize("name", EVERY_METHOD)
 def test_every_method_ends_with_the_same_bits(tmp_path, name):
-    """Three rounds; broken off at the end of the first before the next was decided, within the second, and after it.
+    """Three rounds; broken off within the second, and of each kind of method also before it was decided, and after it.
 
     UNSIR is broken off between impair and repair, and random labels are drawn for rounds before and after.
     """
@@ -42,7 +42,7 @@ def test_every_method_ends_with_the_same_bits(tmp_path, name):
     whole.train()
     assert not equal(weights(whole.model), weights(first.model))
     assert [entry["round"] for entry in decisions(whole)] == [0, 1, 2]
-    for step in (border, within, end):
+    for step in (border, within, end) if name in KINDS else (within,):
         again = resumed(tmp_path, step, method, **arguments)
         assert again.state.global_step == whole.state.global_step
         assert equal(weights(again.model), weights(whole.model))
