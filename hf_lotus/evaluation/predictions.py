@@ -173,7 +173,6 @@ def predict(
             logits = class_logits(model(**(finish(batch) if finish else batch)), len(labels)).float()
             if number >= own:
                 continue
-            _check_labels(labels, logits.shape[1])
             parts.add(labels, logits)
     if device != home:
         model.to(home)
@@ -192,12 +191,13 @@ class _Parts:
         self._keeps, self._finite = keep_logits, FiniteCheck()
         self._waiting: list[tuple[torch.Tensor, ...]] = []
         self._labels: list[torch.Tensor] = []
-        self._bytes = 0
+        self._bytes = self._classes = 0
         self._taken: list[Predictions] = []
 
     def add(self, labels: torch.Tensor, logits: torch.Tensor) -> None:
         """Take in a batch: labels on the host, shape (batch,), and float32 logits, shape (batch, classes)."""
         self._finite.see(logits)
+        self._classes = logits.shape[1]
         if logits.device.type == "mps":
             logits = logits.cpu()  # MPS has no float64
         probabilities = torch.softmax(logits.double(), dim=1)
@@ -214,15 +214,17 @@ class _Parts:
         """Copy what is on the device, each kind at once."""
         self._finite.ask()
         predicted, entropy, *logits = (torch.cat(values).cpu().numpy() for values in zip(*self._waiting, strict=True))
-        labels = torch.cat(self._labels).numpy()
-        self._taken.append(Predictions(labels, predicted, entropy, logits[0] if logits else None))
+        labels = torch.cat(self._labels)
+        _check_labels(labels, self._classes)
+        self._taken.append(Predictions(labels.numpy(), predicted, entropy, logits[0] if logits else None))
         self._waiting, self._labels, self._bytes = [], [], 0
 
     def taken(self) -> list[Predictions]:
         """All of it, in order.
 
         Raises:
-            FloatingPointError: if there were logits that are not finite; `add` raises it too.
+            FloatingPointError: if there were logits that are not finite; `add` raises it too, and so the next.
+            ValueError: if a label is none of the model's.
         """
         if self._waiting:
             self._fetch()

@@ -609,6 +609,7 @@ class UnlearningTrainer(RoundTrainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As in `Trainer`, and `forget_set.json` beside the weights; pushes where `push_to_hub` is set."""
         if _internal_call:
+            self.hooks.finite.ask()  # whoever it was that asked for a checkpoint
             self.checkpoints.mark_first(output_dir)
         with self.publisher.without_token():
             super().save_model(output_dir, _internal_call=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from datasets import ClassLabel
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from hf_lotus import UnlearningTrainer
 from hf_lotus.methods import Round
@@ -112,6 +112,23 @@ def test_they_are_told_at_the_first_log_where_steps_are_logged(make):
     with pytest.raises(FloatingPointError, match="not finite"):
         trainer.train()
     assert trainer.state.global_step == 2 and not any("loss" in entry for entry in trainer.state.log_history)
+
+
+def test_nothing_is_saved_of_them_whoever_asks(make, tmp_path):
+    @dataclass(frozen=True)
+    class Diverge(StopBefore):
+        def loss(self, inputs):
+            return super().loss(inputs) * float("nan")
+
+    class Late(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_save = state.global_step == 2
+
+    trainer = make("vit", Diverge(-1), arguments={"save_strategy": "steps", "save_steps": 1000})
+    trainer.add_callback(Late())
+    with pytest.raises(FloatingPointError, match="not finite"):
+        trainer.train()
+    assert trainer.state.global_step == 2 and not list((tmp_path / "out").glob("checkpoint-*/*.safetensors"))
 
 
 def test_half_precision_weights(make, tiny_model):
