@@ -2,6 +2,11 @@
 
 Each way runs in a process of its own on the same 50,000 × 1,000 float32 rows, so that its peak is its own.
 Run `python benchmarks/rf_jsd_streaming.py`; about half a minute, nearly all of it Arrow's.
+
+    python benchmarks/rf_jsd_streaming.py grows
+
+streams growing numbers of rows instead, up to 1,281,167 × 1,000 (ImageNet) beside 50,000 of unseen data, in batches
+as a model would give them: the memory must not grow, and the time must grow as the rows do.
 """
 
 from __future__ import annotations
@@ -20,7 +25,8 @@ import numpy as np
 from hf_lotus.publishing.spaces import metric_path
 
 ROWS, CLASSES, BATCH = 50_000, 1_000, 256
-MEMORY_LIMIT, TIME_LIMIT = 50, 1.0  # MiB, seconds
+GROWING = (50_000, 200_000, 1_281_167)
+MEMORY_LIMIT, TIME_LIMIT, GROWTH_LIMIT = 50, 1.0, 10  # MiB, seconds, MiB
 
 
 class ArrowSums(evaluate.Metric):
@@ -64,6 +70,39 @@ def measure(way: str, cache: str) -> dict[str, float]:
     return {"seconds": seconds, "MiB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
 
 
+def streamed(count: str) -> dict[str, float]:
+    """Seconds of the metric alone, and MiB above one batch, for so many forget rows and 50,000 unseen ones."""
+    rng = np.random.default_rng(0)
+    probabilities = rng.random((4 * BATCH, CLASSES), dtype=np.float32)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    labels = np.arange(len(probabilities)) % CLASSES
+    metric, seconds = evaluate.load(metric_path("rf_jsd")), 0.0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for source, rows in (("forget", int(count)), ("unseen", ROWS)):
+        for start in range(0, rows, len(labels)):
+            size = min(rows - start, len(labels))
+            started = time.process_time()
+            metric.add_batch(predictions=probabilities[:size], references=labels[:size], source=source)
+            seconds += time.process_time() - started
+    started = time.process_time()
+    metric.compute()
+    seconds += time.process_time() - started
+    return {"seconds": seconds, "MiB": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+
+
+def grows() -> int:
+    """Print how time and memory grow with the rows; fail if the memory does, by more than the allocator's whims."""
+    print(f"| Rows × {CLASSES:,} | CPU seconds | Microseconds a row | MiB above one batch |\n|--:|--:|--:|--:|")
+    taken = []
+    for count in GROWING:
+        command = [sys.executable, __file__, "streamed", str(count)]
+        result = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1])
+        each = result["seconds"] / (count + ROWS) * 1e6
+        print(f"| {count:,} | {result['seconds']:.2f} | {each:.2f} | {result['MiB']:.1f} |", flush=True)
+        taken.append(result["MiB"])
+    return 0 if max(taken) - min(taken) <= GROWTH_LIMIT else 1
+
+
 def main() -> int:
     """Measure each way, print a table, and fail if the streaming ways exceed their limits."""
     ways = ("one batch", f"batches of {BATCH}", "arrow")
@@ -81,7 +120,11 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if sys.argv[1:] == ["grows"]:
+        sys.exit(grows())
+    elif sys.argv[1:2] == ["streamed"]:
+        print(json.dumps(streamed(sys.argv[2])))
+    elif len(sys.argv) > 1:
         print(json.dumps(measure(*sys.argv[1:])))
     else:
         sys.exit(main())

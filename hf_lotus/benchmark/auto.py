@@ -222,7 +222,6 @@ def take_home(comparison: Comparison, output_dir: str | Path) -> None:
 
 def _visits(trainer: UnlearningTrainer) -> list[int]:
     """Samples that a run of 1, 2, … rounds visits in training, by the batches that it would be given."""
-    trainer.get_train_dataloader()  # which makes the sampler
     sampler = trainer.sampler
     visits: list[int] = []
     for index in range(math.ceil(trainer.args.num_train_epochs or 1)):

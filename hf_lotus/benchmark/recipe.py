@@ -128,6 +128,7 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """What determines the data and the models of every run, as JSON values; not which methods, nor which seeds."""
         kept = asdict(self)
+        kept["dataset"] = {name: value for name, value in kept["dataset"].items() if name != "ready_images_dir"}
         return {name: value for name, value in kept.items() if name not in ("title", "methods", "seeds")}
 
     def tiny(self) -> Recipe:

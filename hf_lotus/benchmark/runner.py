@@ -132,6 +132,7 @@ class Benchmark:
             on_measured=lambda row: self.say(progress_line(seed, row)),
             image_column=columns["image_column"],
             label_column=columns["label_column"],
+            ready_images_dir=self.recipe.dataset.get("ready_images_dir"),
         )
         about: dict[str, Any] = {
             "recipe": self.recipe.settings(),

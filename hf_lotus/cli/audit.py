@@ -6,12 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hf_lotus.audit import audit, audit_outputs, read_easydub, read_outputs
 from hf_lotus.audit.easydub import is_easydub
 from hf_lotus.audit.outputs import KINDS
 from hf_lotus.audit.pool import Pool
+from hf_lotus.cli.devices import DeviceArguments
 from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.findings import AUDIT, AUDIT_PAGE, TIERS, AuditReport
@@ -90,16 +89,14 @@ class AuditArguments:
     )
     name: str = field(default="unlearned", metadata={"help": "What to call the audited model."})
     batch_size: int = field(default=256, metadata={"help": "Samples per forward pass."})
-    device: str | None = field(default=None, metadata={"help": "Device. Default: a GPU if there is one."})
-    use_cpu: bool = field(default=False, metadata={"help": "Measure on the CPU, also where there is a GPU."})
     seed: int = field(default=42, metadata={"help": "Seed of every draw, and of relearning's order."})
 
 
 def run(argv: list[str]) -> int:
     """Parse, audit, write; return the exit status, 0 whatever was found."""
-    arguments, data_arguments, model = parse(
+    arguments, at, data_arguments, model = parse(
         argv,
-        [AuditArguments, DataArguments],
+        [AuditArguments, DeviceArguments, DataArguments],
         "audit",
         positional=("model", "The audited model: a Hub id or a local folder. Not with --outputs."),
         optional=["dataset_name"],
@@ -109,7 +106,7 @@ def run(argv: list[str]) -> int:
             "Name the model to audit (hf-lotus audit MODEL …), or the files of its --outputs: one of both."
         )
     require_own_folder(arguments.output_dir, model)
-    report = _of_outputs(arguments) if model is None else _of_model(model, arguments, data_arguments)
+    report = _of_outputs(arguments) if model is None else _of_model(model, arguments, data_arguments, at.chosen)
     folder = Path(arguments.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     write_audit_page(folder / AUDIT_PAGE, report)
@@ -122,7 +119,7 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments) -> AuditReport:
+def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments, device: str) -> AuditReport:
     missing = [f"--{flag}" for flag, value in
                {"original_model": given.original_model, "dataset_name": data_arguments.dataset_name}.items()
                if value is None]  # fmt: skip
@@ -131,7 +128,6 @@ def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments) 
     if given.forget_set is not None or given.unlearned_outputs is not None or given.outputs_kind is not None:
         raise ValueError("--forget_set, --unlearned_outputs and --outputs_kind go with --outputs.")
     assert given.original_model is not None
-    device = "cpu" if given.use_cpu else given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     pool = Pool.open(given.pool) if given.pool is not None else None
     original, audited = (
         on_device(load_model(name, task=given.task), device) for name in (given.original_model, model)

@@ -79,6 +79,9 @@ class BenchmarkArguments:
             "the paper's figures beside ours, in the convention of its code. By default each seed has its own split."
         },
     )
+    ready_images_dir: str | None = field(
+        default=None, metadata={"help": "Folder where decoded images are kept for other runs and commands."}
+    )
     max_train_rows: int | None = field(
         default=None, metadata={"help": "Reduced size: so many rows of train, by class in proportion."}
     )
@@ -106,8 +109,9 @@ class BenchmarkArguments:
 
     def reduced(self, recipe: Recipe) -> Recipe:
         """The recipe on the data set and at the size that the flags ask for."""
-        if self.dataset_name is not None:
-            recipe = replace(recipe, dataset={**recipe.dataset, "dataset_name": self.dataset_name})
+        given = {name: getattr(self, name) for name in ("dataset_name", "ready_images_dir")}
+        own = {name: value for name, value in given.items() if value is not None}
+        recipe = replace(recipe, dataset={**recipe.dataset, **own})
         limits = {name: getattr(self, name) for name in _REDUCTIONS if getattr(self, name) is not None}
         recipe = replace(recipe, **limits)
         return recipe.tiny() if self.tiny_model else recipe

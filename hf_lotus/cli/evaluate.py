@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from hf_lotus.cli.devices import DeviceArguments
 from hf_lotus.cli.parsing import parse
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.data.prepared import ready_splits
@@ -43,7 +43,6 @@ class EvaluateArguments:
     output_dir: str = field(default="evaluation", metadata={"help": "Folder for results.json, the figure, the card."})
     name: str = field(default="unlearned", metadata={"help": "What to call the unlearned model in the table."})
     batch_size: int = field(default=256, metadata={"help": "Samples per forward pass."})
-    device: str | None = field(default=None, metadata={"help": "Device. Default: a GPU if there is one."})
     seed: int = field(default=42, metadata={"help": "Seed of the null's resampling and of the relearning's order."})
     measure_relearning: bool = field(
         default=False,
@@ -56,8 +55,8 @@ class EvaluateArguments:
 
 def run(argv: list[str]) -> int:
     """Parse, measure, write; return the exit status."""
-    kinds = [EvaluateArguments, DataArguments, OverwriteArguments]
-    arguments, data_arguments, output = parse(argv, kinds, "evaluate")
+    kinds = [EvaluateArguments, DeviceArguments, DataArguments, OverwriteArguments]
+    arguments, at, data_arguments, output = parse(argv, kinds, "evaluate")
     if is_control_row(arguments.name):
         raise ValueError(
             f"--name {arguments.name} is the name of another row; call the unlearned model something else."
@@ -72,11 +71,10 @@ def run(argv: list[str]) -> int:
         goes_on=not holds_model(arguments.output_dir),
         overwrite=output.overwrite_output_dir,
     ):
-        return _evaluate(arguments, data_arguments)
+        return _evaluate(arguments, data_arguments, at.chosen)
 
 
-def _evaluate(arguments: EvaluateArguments, data_arguments: DataArguments) -> int:
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+def _evaluate(arguments: EvaluateArguments, data_arguments: DataArguments, device: str) -> int:
     original, unlearned = (
         on_device(load_model(name, task=arguments.task), device)
         for name in (arguments.original_model, arguments.model_name_or_path)

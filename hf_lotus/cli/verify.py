@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
-import torch
 from datasets import Dataset
 from PIL import Image as PILImage
 
+from hf_lotus.cli.devices import DeviceArguments
 from hf_lotus.cli.flags import flag_parser
 from hf_lotus.cli.sample_files import SAMPLE_FILES
 from hf_lotus.data.columns import find_image_column
@@ -95,15 +95,14 @@ class VerifyArguments:
         metadata={"help": "How far a figure may lie from the recorded one; for figures above 1, relative."},
     )
     batch_size: int = field(default=256, metadata={"help": "Samples per forward pass."})
-    device: str | None = field(default=None, metadata={"help": "Device. Default: a GPU if there is one."})
 
 
 def run(argv: list[str]) -> int:
     """Check, print each check, and return 0 if all of them hold, 1 if one does not."""
-    parser = flag_parser([VerifyArguments, DatasetArguments], "verify")
+    parser = flag_parser([VerifyArguments, DeviceArguments, DatasetArguments], "verify")
     parser.add_argument("model", help="The published model: a Hub id or a local folder; or the folder of a queue.")
     _leave_open(parser)
-    arguments, data_arguments, given = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    arguments, at, data_arguments, given = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
     asked = any(getattr(arguments, kind) for kind in SAMPLE_FILES)
     if (asked or arguments.expect) and not (asked and arguments.salt_file):
         raise ValueError(
@@ -113,7 +112,7 @@ def run(argv: list[str]) -> int:
     if is_queue(given.model):
         return _say(_queue(Path(given.model)))
     folder = fetch(given.model, arguments.revision)
-    return _say(_model(given.model, folder, arguments, data_arguments))
+    return _say(_model(given.model, folder, arguments, at, data_arguments))
 
 
 def _say(checks: Iterable[Check]) -> int:
@@ -138,7 +137,9 @@ def _queue(folder: Path) -> Iterator[Check]:
     yield from check_chain(models)
 
 
-def _model(name: str, folder: Path, arguments: VerifyArguments, data: DatasetArguments) -> Iterator[Check]:
+def _model(
+    name: str, folder: Path, arguments: VerifyArguments, at: DeviceArguments, data: DatasetArguments
+) -> Iterator[Check]:
     """A model by itself, then what takes a key, a salt or the data."""
     published = not Path(name).is_dir()
     names = names_at(name, folder) if published else None
@@ -150,7 +151,7 @@ def _model(name: str, folder: Path, arguments: VerifyArguments, data: DatasetArg
     if record is None:
         return
     sound = all(check.holds is not False for check in checks)
-    yield from _with_record(folder, record, sound, arguments, data)
+    yield from _with_record(folder, record, sound, arguments, at, data)
 
 
 def _leave_open(parser: argparse.ArgumentParser) -> None:
@@ -163,7 +164,12 @@ def _leave_open(parser: argparse.ArgumentParser) -> None:
 
 
 def _with_record(
-    folder: Path, record: ForgetSetRecord, sound: bool, arguments: VerifyArguments, data: DatasetArguments
+    folder: Path,
+    record: ForgetSetRecord,
+    sound: bool,
+    arguments: VerifyArguments,
+    at: DeviceArguments,
+    data: DatasetArguments,
 ) -> Iterator[Check]:
     """The checks that need more than the folder, one after another as they are made.
 
@@ -201,7 +207,6 @@ def _with_record(
     yield loaded.check
     if loaded.data is not None:
         yield from _lookalikes(arguments.image or (), loaded.data.split.forget, data.image_column)
-        device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
         # Only what the user names is downloaded; of the base model the commit that the record names.
         base = record.base_model
         revision = base["revision"] if arguments.original_model == base["id"] else None
@@ -214,7 +219,7 @@ def _with_record(
             loaded.data,
             models,
             data,
-            device,
+            at.chosen,
             batch_size=arguments.batch_size,
             tolerance=arguments.tolerance,
             exactly=full is not record,

@@ -54,12 +54,13 @@ def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def class_logits(outputs: object, batch_size: int) -> Tensor:
-    """The logits of a model's output, checked to be one finite row of class scores a sample.
+    """The logits of a model's output, checked to be one row of class scores a sample.
+
+    Whether they are finite the device alone knows: `FiniteCheck` asks it.
 
     Raises:
         TypeError: if the output has no `logits`.
         ValueError: if they are not of shape (batch, classes).
-        FloatingPointError: if they are not finite.
     """
     logits = getattr(outputs, "logits", None)
     if not isinstance(logits, Tensor):
@@ -72,11 +73,34 @@ def class_logits(outputs: object, batch_size: int) -> Tensor:
             f"Logits must have shape (batch, classes), here ({batch_size}, 2 or more), got {tuple(logits.shape)}. "
             "Only single-label classifiers can be unlearned."
         )
-    if not torch.isfinite(logits).all():
-        raise FloatingPointError(
-            "The model gave logits that are not finite. Lower the learning rate, or use bf16 instead of fp16."
-        )
     return logits
+
+
+class FiniteCheck:
+    """Whether all logits so far were finite: the flag stays on their device until it is asked for.
+
+    To look at it batch by batch would have the host wait for the device at every one.
+    """
+
+    def __init__(self) -> None:
+        self._flag: Tensor | None = None
+
+    def see(self, logits: Tensor) -> None:
+        """Take in the logits of a batch."""
+        finite = torch.isfinite(logits.detach()).all()
+        self._flag = finite if self._flag is None else self._flag.logical_and_(finite)
+
+    def ask(self) -> None:
+        """Wait for the device, and begin anew.
+
+        Raises:
+            FloatingPointError: if there were logits that are not finite.
+        """
+        flag, self._flag = self._flag, None
+        if flag is not None and not flag:
+            raise FloatingPointError(
+                "The model gave logits that are not finite. Lower the learning rate, or use bf16 instead of fp16."
+            )
 
 
 def read_dataset_labels(dataset: Any) -> Tensor:

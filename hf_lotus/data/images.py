@@ -21,14 +21,18 @@ import torch
 import torch.nn.functional as F
 from PIL import Image as PILImage
 from torch import Tensor
+from tqdm.auto import tqdm
 from transformers import BaseImageProcessor
 
 from hf_lotus.data.columns import find_image_column, find_label_column, read_labels
 from hf_lotus.data.pictures import read_pictures
+from hf_lotus.data.pixel_store import PixelStore, blocks, picture_keys
 from hf_lotus.data.samples import ReadySamples
 
 # Stores up to this size live in memory; larger ones in an unlinked file beside the data sets' cache.
 IN_MEMORY_BYTES = 1 << 26
+# Images that are decoded at once where all are.
+_AT_ONCE = 256
 # How far the finished pixels may lie from the processor's own; rounding alone stays under 1e-6.
 AGREEMENT = 1e-5
 
@@ -89,6 +93,8 @@ class PixelPipeline:
         self.processor = processor
         self.mean: Tensor | None = None
         self.std: Tensor | None = None
+        self._passes: tuple[int, int] | None = None
+        self._constants: dict[torch.device, tuple[Tensor, Tensor]] = {}  # where batches have been finished
         whole = processor([self._colour(example)], return_tensors="pt")["pixel_values"][0]
         if self._can_split():
             its = cast(_Arithmetic, processor)
@@ -100,6 +106,7 @@ class PixelPipeline:
             if not same or (self.finish(prepared)[0] - whole).abs().max() > AGREEMENT:
                 self.mean = self.std = None
         self.shape, self.dtype = whole.shape, torch.uint8 if self.mean is not None else torch.float32
+        self._passes = self._passing_size()
 
     def _can_split(self) -> bool:
         return bool(getattr(self.processor, "do_rescale", False)) and hasattr(self.processor, "do_normalize")
@@ -113,15 +120,33 @@ class PixelPipeline:
         """Geometry: PIL images → uint8 pixels (batch, channels, height, width); float32 where it cannot be split."""
         coloured = [self._colour(image) for image in images]
         options = {} if self.mean is None else {"do_rescale": False, "do_normalize": False}
+        if self._passes and all(image.size == self._passes and image.mode == "RGB" for image in coloured):
+            return _as_they_are(coloured)
         return self.processor(coloured, return_tensors="pt", **options)["pixel_values"]
+
+    @property
+    def made_by(self) -> list[object]:
+        """What determines the prepared pixels besides the images, as JSON values."""
+        return [type(self.processor).__name__, self.processor.to_dict(), list(self.shape), str(self.dtype)]
+
+    def _passing_size(self) -> tuple[int, int] | None:
+        """The (width, height) of images whose pixels the processor gives back as they are: it is shown noise."""
+        if self.mean is None or self.shape[0] != 3:
+            return None
+        noise = np.random.default_rng(0).integers(0, 256, (*self.shape[1:], 3), dtype=np.uint8)
+        image = PILImage.fromarray(noise)
+        prepared = self.prepare([image])
+        return image.size if torch.equal(prepared, _as_they_are([image])) else None
 
     def finish(self, pixels: Tensor) -> Tensor:
         """Arithmetic: prepared pixels → the model's float32 input, on the pixels' device."""
         if self.mean is None or self.std is None:
             return pixels
-        # One multiply and one add: x · scale/std − mean/std.
-        scale = (cast(_Arithmetic, self.processor).rescale_factor / self.std).to(pixels.device)
-        shift = (-self.mean / self.std).to(pixels.device)
+        if pixels.device not in self._constants:
+            # One multiply and one add: x · scale/std − mean/std.
+            scale = cast(_Arithmetic, self.processor).rescale_factor / self.std
+            self._constants[pixels.device] = scale.to(pixels.device), (-self.mean / self.std).to(pixels.device)
+        scale, shift = self._constants[pixels.device]
         return torch.addcmul(shift, pixels.float(), scale)
 
     @property
@@ -145,6 +170,8 @@ class ReadyImages(ReadySamples):
         image_column: found from the features if None.
         label_column: found from the features if None.
         num_labels: the model's number of classes, to choose between several label columns.
+        ready_images_dir: folder of a `PixelStore`, from which the pixels are taken, and where those that it lacks are
+            kept: all are then made ready at once.
 
     Raises:
         ValueError: if a column cannot be found, or the processor gives images of different sizes.
@@ -159,6 +186,7 @@ class ReadyImages(ReadySamples):
         image_column: str | None = None,
         label_column: str | None = None,
         num_labels: int | None = None,
+        ready_images_dir: str | None = None,
     ):
         self.image_column = find_image_column(dataset, image_column)
         if self.image_column is None:
@@ -169,6 +197,24 @@ class ReadyImages(ReadySamples):
         self.pixels = _shared_tensor((len(dataset), *self.pipeline.shape), self.pipeline.dtype)
         self.is_ready = _shared_tensor((len(dataset),), torch.bool)
         self.places: Tensor | None = None  # of each row's pixels, where it is not the row itself
+        if ready_images_dir is not None:
+            self._share(PixelStore(ready_images_dir, self.pipeline.made_by))
+
+    def _share(self, store: PixelStore) -> None:
+        """Make all pixels ready: those of the store are copied, and the others made and kept there."""
+        assert self.image_column is not None
+        keys = picture_keys(self.images, self.image_column)
+        if keys is None:
+            return
+        self.is_ready |= store.read(keys, self.pixels)
+        missing = torch.nonzero(~self.is_ready)[:, 0].tolist()
+        with tqdm(total=len(missing), desc="Decoding", unit="image", leave=False, disable=len(missing) < 1000) as bar:
+            for block in blocks(missing, self.row_bytes):
+                for start in range(0, len(block), _AT_ONCE):
+                    some = block[start : start + _AT_ONCE]
+                    self.__getitems__(some)
+                    bar.update(len(some))
+                store.keep([keys[row] for row in block], self.pixels[torch.tensor(block)])
 
     @property
     def source(self) -> datasets.Dataset:
@@ -179,6 +225,11 @@ class ReadyImages(ReadySamples):
     def input_range(self) -> tuple[Tensor, Tensor] | None:
         """Lowest and highest value of the model's input, each of shape (channels, 1, 1); None where not known."""
         return self.pipeline.range
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a picture made ready."""
+        return self.pixels[:1].nbytes
 
     def __getitems__(self, rows: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """Prepared pixels (batch, channels, height, width) and labels (batch,) of the given rows, as one batch."""
@@ -222,6 +273,11 @@ class ReadyImages(ReadySamples):
         # Convolutions are faster on this layout, and nothing that was measured is slower.
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         return {**batch, "pixel_values": self.pipeline.finish(pixels)}
+
+
+def _as_they_are(images: Sequence[PILImage.Image]) -> Tensor:
+    """The pixels of RGB images of one size, uint8, shape (batch, 3, height, width)."""
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).contiguous()
 
 
 def _shared_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

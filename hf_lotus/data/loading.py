@@ -56,6 +56,13 @@ class DatasetArguments:
             "help": "Tokens after which a text is cut off, or samples of a clip. Default: as many as the model takes."
         },
     )
+    ready_images_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder where decoded and resized images are kept for other runs and commands to take. It then "
+            "holds the images themselves, the forgotten ones too. Default: they are decoded by every run."
+        },
+    )
     split_seed: int = field(default=0, metadata={"help": "Seed of random splits."})
     duplicates: str = field(
         default="report",
@@ -76,7 +83,12 @@ class DatasetArguments:
     @property
     def inputs(self) -> InputOptions:
         """How rows become model inputs, as far as that was said."""
-        return {**self.columns, "label_column": self.label_column, "max_length": self.max_length}
+        return {
+            **self.columns,
+            "label_column": self.label_column,
+            "max_length": self.max_length,
+            "ready_images_dir": self.ready_images_dir,
+        }
 
 
 @dataclass

@@ -47,7 +47,7 @@ KINDS: Mapping[str, Kind] = {
         BaseImageProcessor,
         ("raw images", "an image processor"),
         "AutoImageProcessor",
-        ("image_column", "label_column"),
+        ("image_column", "label_column", "ready_images_dir"),
     ),
     "text": Kind(
         ReadyText,
@@ -140,8 +140,15 @@ def ready_splits(
     """
     check_rows(given)
     num_labels = getattr(config, "num_labels", None)
+    unkept: InputOptions = {**options, "ready_images_dir": None}
     splits: dict[str, Dataset | None] = {
-        name: ready(dataset, processing_class, f"{name} set", num_labels=num_labels, **options)
+        name: ready(
+            dataset,
+            processing_class,
+            f"{name} set",
+            num_labels=num_labels,
+            **(options if name != "forget" or options.get("keep_forgotten", True) else unkept),
+        )
         if dataset is not None
         else None
         for name, dataset in given.items()

@@ -58,6 +58,11 @@ class ReadySamples(torch.utils.data.Dataset, ABC):
         """Lowest and highest value of the model's input, each of shape (channels, 1, 1); None where there is none."""
         return None
 
+    @property
+    def row_bytes(self) -> int | None:
+        """Bytes of a row's inputs, where all rows are of one size; None where a batch is padded."""
+        return None
+
     def joined(self, batches: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Batches of this kind laid end to end."""
         return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}

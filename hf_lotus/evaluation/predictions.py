@@ -6,7 +6,7 @@ to be unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -20,10 +20,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from hf_lotus.data.batches import Collator, class_logits, model_columns, model_inputs
+from hf_lotus.data.batches import Collator, FiniteCheck, class_logits, model_columns, model_inputs
 from hf_lotus.data.sized import sized
-from hf_lotus.functional.membership import prediction_entropy
 from hf_lotus.functional.weighting import weighted_by_class
+
+# So much of what a pass leaves behind waits on the device before it is fetched.
+_HELD_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,23 +71,43 @@ class Predictions:
 
 
 @contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode for the block, each module's own mode restored after it, and buffers checked unchanged.
-
-    Raises:
-        RuntimeError: if the block changed a buffer, such as BatchNorm's running statistics.
-    """
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode for the block, each module's own mode restored after it."""
     modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.eval()
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-    changed = [name for name, buffer in model.named_buffers() if not torch.equal(buffer, buffers[name])]
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode for the block, each module's own mode restored after it, and buffers checked unchanged.
+
+    Raises:
+        RuntimeError: if the block changed a buffer, such as BatchNorm's running statistics.
+    """
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with eval_mode(model):
+        yield
+    changed = _differing(buffers, dict(model.named_buffers()))
     if changed:
         raise RuntimeError(f"Evaluation changed the model's buffers ({', '.join(changed[:3])}); its figures are void.")
+
+
+def _differing(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of the tensors that differ, asked of each device at once."""
+    flags: dict[torch.device, dict[str, torch.Tensor]] = {}
+    for name, value in after.items():
+        flags.setdefault(value.device, {})[name] = (value != before[name].to(value.device)).any()
+    return [
+        name
+        for found in flags.values()
+        for name, differs in zip(found, torch.stack(list(found.values())).tolist(), strict=True)
+        if differs
+    ]
 
 
 @torch.no_grad()  # not inference mode: weights gathered or moved within it could not be trained any more
@@ -135,28 +157,78 @@ def predict(
         batch_sampler=batches,
         collate_fn=Collator(model_columns(model), collator),
         num_workers=num_workers,
+        pin_memory=device.type == "cuda",
         # A loader draws a seed when it is iterated: not from the global state, which a resumed run must find the same.
         generator=torch.Generator(),
     )
     if ranks > 1:
         # Each rank's BatchNorm has seen other samples; what is measured is what will be saved, the first rank's.
         broadcast(list(model.buffers()))
-    parts = []
+    parts = _Parts(keep_logits)
     with evaluation_mode(model), accelerator.autocast() if accelerator is not None else nullcontext():
         hidden = not progress or rank > 0
         for number, batch in enumerate(tqdm(loader, desc=description, unit="batch", leave=False, disable=hidden)):
             labels = batch["labels"]
             batch = {name: value.to(device, non_blocking=True) for name, value in model_inputs(batch).items()}
-            logits = class_logits(model(**(finish(batch) if finish else batch)), len(labels)).float().cpu()
+            logits = class_logits(model(**(finish(batch) if finish else batch)), len(labels)).float()
             if number >= own:
                 continue
-            _check_labels(labels, logits.shape[1])
-            entropy = prediction_entropy(torch.softmax(logits.double(), dim=1).numpy())
-            kept = logits.numpy() if keep_logits else None
-            parts.append(Predictions(labels.numpy(), logits.argmax(dim=1).numpy(), entropy, kept))
+            parts.add(labels, logits)
     if device != home:
         model.to(home)
-    return _concatenate(gather_object(parts) if ranks > 1 else parts)
+    found = parts.taken()
+    return _concatenate(gather_object(found) if ranks > 1 else found)
+
+
+class _Parts:
+    """What batches leave behind, on the device until it is much: to fetch it batch by batch is to wait for each.
+
+    Args:
+        keep_logits: whether the logits are kept too.
+    """
+
+    def __init__(self, keep_logits: bool):
+        self._keeps, self._finite = keep_logits, FiniteCheck()
+        self._waiting: list[tuple[torch.Tensor, ...]] = []
+        self._labels: list[torch.Tensor] = []
+        self._bytes = self._classes = 0
+        self._taken: list[Predictions] = []
+
+    def add(self, labels: torch.Tensor, logits: torch.Tensor) -> None:
+        """Take in a batch: labels on the host, shape (batch,), and float32 logits, shape (batch, classes)."""
+        self._finite.see(logits)
+        self._classes = logits.shape[1]
+        if logits.device.type == "mps":
+            logits = logits.cpu()  # MPS has no float64
+        probabilities = torch.softmax(logits.double(), dim=1)
+        # As `prediction_entropy`: a class without probability adds nothing, and nothing is no −0.
+        entropy = -torch.xlogy(probabilities, probabilities).sum(dim=1) + 0.0
+        held = (logits.argmax(dim=1), entropy, *([logits] if self._keeps else []))
+        self._waiting.append(held)
+        self._labels.append(labels)
+        self._bytes += sum(value.nbytes for value in held)
+        if self._bytes > _HELD_BYTES:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        """Copy what is on the device, each kind at once."""
+        self._finite.ask()
+        predicted, entropy, *logits = (torch.cat(values).cpu().numpy() for values in zip(*self._waiting, strict=True))
+        labels = torch.cat(self._labels)
+        _check_labels(labels, self._classes)
+        self._taken.append(Predictions(labels.numpy(), predicted, entropy, logits[0] if logits else None))
+        self._waiting, self._labels, self._bytes = [], [], 0
+
+    def taken(self) -> list[Predictions]:
+        """All of it, in order.
+
+        Raises:
+            FloatingPointError: if there were logits that are not finite; `add` raises it too, and so the next.
+            ValueError: if a label is none of the model's.
+        """
+        if self._waiting:
+            self._fetch()
+        return self._taken
 
 
 def _share(size: int, batch_size: int, ranks: int, rank: int) -> tuple[list[list[int]], int]:

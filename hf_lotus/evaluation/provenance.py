@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from hf_lotus.utils.cost import process_cost
+
 LIBRARIES = ("hf-lotus", "torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn")
 # Flags whose values are nobody else's: secrets, and the people whose data is to be forgotten.
 _SECRET_FLAGS = (
@@ -22,7 +24,9 @@ _HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{30,}")
 
 
 def provenance(**run: object) -> dict[str, object]:
-    """Where figures come from: library versions, hardware, command, and what the caller adds (`run`).
+    """Where figures come from: library versions, hardware, command, cost, and what the caller adds (`run`).
+
+    The cost is that of this process until now (`process_cost`), whatever it did: of a command, all of it but its end.
 
     Values of command-line flags that name a secret ("token", "password", …) or people to forget are left out, and so
     are tokens of the Hub.
@@ -35,6 +39,7 @@ def provenance(**run: object) -> dict[str, object]:
             "cpus": os.cpu_count(),
             "platform": f"{platform.system()} {platform.machine()}",
         },
+        "cost": process_cost(),
         "command": " ".join(_without_secrets([Path(sys.argv[0]).name, *sys.argv[1:]])),
         **run,
     }

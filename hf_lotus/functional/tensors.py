@@ -25,6 +25,21 @@ def gumbel_perturbed(logits: Tensor, generator: torch.Generator | None = None) -
     return logits - torch.empty_like(logits).exponential_(generator=generator).log()
 
 
+def one_hot(labels: Tensor, like: Tensor) -> Tensor:
+    """1 for the label and 0 for other classes, of the shape and type of `like`, (batch, classes).
+
+    `F.one_hot` first looks at the labels, for which the host would wait.
+    """
+    return torch.zeros_like(like).scatter_(1, labels[:, None], 1)
+
+
+def rows_of(values: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of a tensor, on the device of `rows`; where the tensor lies elsewhere the host waits for them."""
+    if values.device == rows.device:
+        return values[rows]
+    return values[rows.cpu()].to(rows.device, non_blocking=True)
+
+
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy with target distributions, ``−Σ_k target_k · log softmax(logits)_k``, one value a sample.
 
@@ -155,11 +170,13 @@ class Draws:
     def __init__(self, seed_of: Callable[[int], int], size: int):
         self.seed_of, self.size, self.kept = seed_of, size, (-1, torch.empty(0, dtype=torch.long))
 
-    def __call__(self, index: int) -> Tensor:
-        """The draws of a round, int64, shape (size,)."""
+    def __call__(self, index: int, device: torch.device | None = None) -> Tensor:
+        """The draws of a round, int64, shape (size,); on a device, the same on any, where one is given."""
         if self.kept[0] != index:
             generator = torch.Generator().manual_seed(self.seed_of(index))
             self.kept = index, torch.randint(2**62, (self.size,), generator=generator)
+        if device is not None and self.kept[1].device != device:
+            self.kept = index, self.kept[1].to(device, non_blocking=True)
         return self.kept[1]
 
 
@@ -169,14 +186,10 @@ def relabelled(labels: Tensor, chosen: Tensor, drawn: Tensor, num_classes: int, 
     Args:
         labels: true classes, shape (batch,).
         chosen: True where the label is replaced, shape (batch,).
-        drawn: a large random integer for each of those, shape (chosen,).
+        drawn: a large random integer for each sample, shape (batch,).
         num_classes: number of classes.
         allow_true: whether the random label may be the true one.
     """
-    labels, drawn = labels.clone(), drawn.to(labels.device)
-    if allow_true:
-        labels[chosen] = drawn % num_classes
-    else:
-        # One to K − 1 classes further round the circle: every wrong class alike, never the true one.
-        labels[chosen] = (labels[chosen] + 1 + drawn % (num_classes - 1)) % num_classes
-    return labels
+    # Never the true one: one to K − 1 classes further round the circle, every wrong class alike.
+    wrong = drawn % num_classes if allow_true else (labels + 1 + drawn % (num_classes - 1)) % num_classes
+    return torch.where(chosen, wrong, labels)

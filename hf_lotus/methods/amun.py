@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hf_lotus.evaluation.predictions import evaluation_mode
+from hf_lotus.functional.tensors import rows_of
 from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Round, Run, Task
 from hf_lotus.methods.rounds import Pass, Streams
+from hf_lotus.utils.memory import fits
 
 _IMAGES = "pixel_values"
 _WHY, _OTHER = "it searches for adversarial examples by gradient", "Choose another method, such as margin_matching"
@@ -108,7 +110,10 @@ class AMUN(GradientMethod):
         with evaluation_mode(run.teacher):
             for number, rows in enumerate(chunks):
                 parts.append(self._search(run, rows, labels[rows], bounds, mine=number % run.ranks == run.rank))
-        found = Adversaries(*(torch.cat(values) for values in zip(*parts, strict=True)))
+        images, *others = (torch.cat(values) for values in zip(*parts, strict=True))
+        if fits(images.nbytes, example.device):
+            images = images.to(example.device)
+        found = Adversaries(images, *(values.to(example.device) for values in others))
         if not bool(found.found.any()):
             raise ValueError(
                 "AMUN found no adversarial example of any forget sample: the original predicts one class whatever it "
@@ -149,26 +154,26 @@ class AMUN(GradientMethod):
 
     def transform(self, batch: Batch, student: nn.Module) -> Batch:
         """The batch with x′ under y′ in the place of each forget sample, or beside it without retain data."""
-        forget = batch.is_forget
-        if not forget.any():
+        if not batch.forgotten:
             return batch
+        rows = batch.rows(forget=True)
         given, images, labels = cast(Adversaries, batch.state), batch.inputs[_IMAGES], batch.labels
         assert batch.positions is not None
         # A position from the round's size on repeats one before it, and does not count.
-        places = batch.positions[forget].cpu() % len(given.labels)
-        found = given.images[places].to(images)
+        places = batch.positions[rows] % len(given.labels)
+        found = rows_of(given.images, places).to(images.dtype)
         # What was not found is shown, as all must be, and has no loss.
-        wrong = torch.where(given.found[places], given.labels[places], _IGNORED).to(labels.device)
+        wrong = torch.where(given.found[places], given.labels[places], _IGNORED)
         if self.retain_fraction > 0:
-            images, labels = images.clone(), labels.clone()
-            images[forget], labels[forget] = found, wrong
+            images, labels = images.clone().index_copy_(0, rows, found), labels.index_copy(0, rows, wrong)
             return replace(batch, inputs={**batch.inputs, _IMAGES: images}, labels=labels)
         return replace(
             batch,
             inputs={**batch.inputs, _IMAGES: torch.cat([images, found])},
             labels=torch.cat([labels, wrong]),
-            is_forget=torch.cat([forget, forget]),
+            is_forget=batch.is_forget.repeat(2),
             positions=batch.positions.repeat(2),
+            num_forget=2 * batch.forgotten,
         )
 
     def loss(self, inputs: LossInputs) -> Tensor:

@@ -62,14 +62,14 @@ class BadTeacher(GradientMethod):
 
     def loss(self, inputs: LossInputs) -> Tensor:
         """Divergence from the teacher of each sample's side, shape (batch,)."""
-        forget = inputs.is_forget
         assert inputs.teacher_logits is not None
-        targets = inputs.teacher_logits.clone()
-        if forget.any():
+        targets = inputs.teacher_logits
+        if inputs.forgotten:
+            rows = inputs.rows(forget=True)
             bad_teacher = cast(nn.Module, inputs.state)  # what `prepare` gave
             with torch.no_grad():
-                bad = bad_teacher(**{name: value[forget] for name, value in inputs.inputs.items()}).logits
-            targets[forget] = bad.to(targets.dtype)
+                bad = bad_teacher(**{name: value[rows] for name, value in inputs.inputs.items()}).logits
+            targets = targets.index_copy(0, rows, bad.to(targets.dtype))
         return tempered_divergence(targets, inputs.logits, self.temperature)
 
     def default_arguments(self, task: Task) -> dict[str, object]:

@@ -189,8 +189,10 @@ class Batch:
         round_share: how much of the round is over before this optimizer step, from 0 to below 1.
         round_values: what `begin_round` returned for this round.
         state: what `prepare` returned for this run.
-        round_state: `Round.state` of this round.
+        round_state: `Round.state` of this round, on the batch's device.
         generator: source of the batch's random numbers, on the batch's device.
+        num_forget: how many samples are of the forget set, where the host knows it; None where it must be counted,
+            for which it waits for the device. A `transform` that changes `is_forget` gives both.
     """
 
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
@@ -203,6 +205,32 @@ class Batch:
     state: object = None
     round_state: Mapping[str, Tensor] = field(default_factory=dict)
     generator: torch.Generator | None = None
+    num_forget: int | None = None
+
+    @property
+    def forgotten(self) -> int:
+        """How many samples are of the forget set."""
+        return int(self.is_forget.sum()) if self.num_forget is None else self.num_forget
+
+    def rows(self, forget: bool) -> Tensor:
+        """The rows of one side in the batch, rising, shape (samples of the side,): indices that the device finds."""
+        return rows_of_side(self.is_forget, self.forgotten, forget)
+
+
+def rows_of_side(is_forget: Tensor, forgotten: int, forget: bool) -> Tensor:
+    """The rows of one side in a batch, rising. A mask would do, but for it the host has to wait for its count.
+
+    Args:
+        is_forget: True for samples of the forget set, shape (batch,).
+        forgotten: how many they are.
+        forget: which side.
+    """
+    if forgotten in (0, len(is_forget)):
+        whole = forget == (forgotten > 0)
+        return torch.arange(len(is_forget) if whole else 0, device=is_forget.device)
+    order = is_forget.byte().argsort(stable=True)
+    first = len(order) - forgotten
+    return order[first:] if forget else order[:first]
 
 
 @dataclass(frozen=True, kw_only=True)

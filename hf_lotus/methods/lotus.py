@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from hf_lotus.functional.tensors import gumbel_perturbed, soft_cross_entropy
+from hf_lotus.functional.tensors import gumbel_perturbed, one_hot, soft_cross_entropy
 from hf_lotus.methods.base import GradientMethod, LossInputs, Paper, Round, Run, Task, lotus_arguments
 from hf_lotus.methods.rounds import Streams
 
@@ -82,7 +81,7 @@ class LoTUS(GradientMethod):
         assert inputs.teacher_logits is not None
         perturbed = gumbel_perturbed(inputs.teacher_logits, inputs.generator)
         soft = torch.softmax(perturbed / inputs.round_values["temperature"], dim=1)
-        hard = F.one_hot(perturbed.argmax(dim=1), perturbed.shape[1]).to(soft.dtype)
+        hard = one_hot(perturbed.argmax(dim=1), soft)
         targets = torch.where(inputs.is_forget[:, None], soft, hard)
         return soft_cross_entropy(inputs.logits, targets)
 

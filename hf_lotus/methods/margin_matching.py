@@ -191,7 +191,7 @@ class MarginMatching(GradientMethod):
         teacher, forget = inputs.teacher_logits.float(), inputs.is_forget
         prepared, shifts = cast("Prepared | None", inputs.state), inputs.round_state["shifts"]
         temperature = prepared.temperature if prepared else self.temperature
-        mine = shifts[inputs.positions.cpu() % len(shifts)].to(teacher)
+        mine = shifts[inputs.positions % len(shifts)].to(teacher.dtype)
         moved = teacher.scatter_add(1, inputs.labels[:, None], mine[:, None])
         matched = torch.softmax(moved / temperature, dim=1)
         return soft_cross_entropy(inputs.logits, torch.where(forget[:, None], matched, torch.softmax(teacher, dim=1)))

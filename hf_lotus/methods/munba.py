@@ -71,9 +71,10 @@ class MUNBa(GradientMethod):
 
     def loss(self, inputs: LossInputs) -> Tensor:
         """Cross-entropy with the drawn labels (forget) or the true ones (retain), shape (batch,)."""
-        draws = cast(Draws, inputs.state)(inputs.round_index if self.redraw else 0)  # what `prepare` gave
         assert inputs.positions is not None
-        drawn = draws[inputs.positions[inputs.is_forget].cpu() % len(draws)]
+        index = inputs.round_index if self.redraw else 0
+        draws = cast(Draws, inputs.state)(index, inputs.labels.device)  # what `prepare` gave
+        drawn = draws[inputs.positions % len(draws)]  # of retained samples it means nothing
         labels = relabelled(inputs.labels, inputs.is_forget, drawn, inputs.logits.shape[1], self.allow_true)
         return F.cross_entropy(inputs.logits.float(), labels, reduction="none")
 

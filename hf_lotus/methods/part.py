@@ -60,7 +60,8 @@ class Refined(NamedTuple):
         outwards = torch.cat([rows, torch.arange(run.num_forget, run.num_samples), others])
         inwards = torch.empty_like(outwards)
         inwards[outwards] = torch.arange(len(outwards))
-        return cls(phase, rows, inwards, outwards)
+        device = next(run.student.parameters()).device  # where the batches are
+        return cls(phase, rows, inwards.to(device), outwards.to(device))
 
     def inwards(self, batch: AnyBatch) -> AnyBatch:
         """A batch as the part's method sees it: its own state, positions and rounds."""
@@ -154,4 +155,4 @@ def _moved(positions: Tensor | None, places: Tensor) -> Tensor | None:
     if positions is None:
         return None
     size = len(places)
-    return places.to(positions.device)[positions % size] + positions // size * size
+    return places[positions % size] + positions // size * size

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hf_lotus.evaluation.predictions import evaluation_mode
+from hf_lotus.evaluation.predictions import eval_mode
 from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Run, Task
 from hf_lotus.methods.rounds import Pass, Streams
 from hf_lotus.utils.seeds import LABELS, derived_seed
@@ -106,10 +107,13 @@ class UNSIR(GradientMethod):
         inputs = run.example("forget")
         if _IMAGES not in inputs:
             raise TypeError(f"UNSIR learns noise images, and the model's inputs are {', '.join(inputs)}.")
+        known = run.input_range
+        if known is not None:
+            known = known[0].to(inputs[_IMAGES].device), known[1].to(inputs[_IMAGES].device)
         if not run.class_wise:
-            return lambda batch, student: self._replace_samples(batch, student, run.input_range)
+            return partial(self._replace_samples, known)
         steps, rate = self.noise_steps or 40, self.noise_learning_rate or 0.1
-        bounds = run.input_range or _range_of(inputs[_IMAGES])
+        bounds = known or _range_of(inputs[_IMAGES])
         classes, noise = run.task.forget_classes, []
         for label in classes:
             generator = torch.Generator(inputs[_IMAGES].device).manual_seed(derived_seed(run.seed, LABELS, label))
@@ -122,39 +126,39 @@ class UNSIR(GradientMethod):
             shape = (self.noise_batch_size, *inputs[_IMAGES].shape[1:])
             noise.append(learn_noise(objective, shape, bounds, steps, rate, generator))
         stacked = torch.stack(noise)
-        return lambda batch, student: self._replace_classes(batch, torch.tensor(classes), stacked)
+        return partial(self._replace_classes, torch.tensor(classes, device=stacked.device), stacked)
 
     def transform(self, batch: Batch, student: nn.Module) -> Batch:
         """The batch with noise in the place of forget images."""
         replaced = cast(Callable[[Batch, nn.Module], Batch], batch.state)  # what `prepare` gave
-        return replaced(batch, student) if batch.is_forget.any() else batch
+        return replaced(batch, student) if batch.forgotten else batch
 
-    def _replace_classes(self, batch: Batch, classes: Tensor, noise: Tensor) -> Batch:
-        images, labels, forget = batch.inputs[_IMAGES].clone(), batch.labels.clone(), batch.is_forget
+    def _replace_classes(self, classes: Tensor, noise: Tensor, batch: Batch, student: nn.Module) -> Batch:
+        images, labels, rows = batch.inputs[_IMAGES], batch.labels, batch.rows(forget=True)
         assert batch.positions is not None
         # The places go round the classes, and those of each class round its images: each is shown equally often.
-        places = batch.positions[forget]
+        places = batch.positions[rows]
         turn, index = places % len(classes), places // len(classes) % noise.shape[1]
-        images[forget] = noise[turn.to(noise.device), index.to(noise.device)].to(images.dtype)
-        labels[forget] = classes.to(labels.device)[turn]
+        images = images.clone().index_copy_(0, rows, noise[turn, index].to(images.dtype))  # in its own layout
+        labels = labels.index_copy(0, rows, classes[turn])
         return replace(batch, inputs={**batch.inputs, _IMAGES: images}, labels=labels)
 
-    def _replace_samples(self, batch: Batch, student: nn.Module, bounds: tuple[Tensor, Tensor] | None) -> Batch:
-        images, labels, forget = batch.inputs[_IMAGES].clone(), batch.labels.clone(), batch.is_forget
+    def _replace_samples(self, bounds: tuple[Tensor, Tensor] | None, batch: Batch, student: nn.Module) -> Batch:
+        images, labels, rows = batch.inputs[_IMAGES], batch.labels, batch.rows(forget=True)
+        shown = images[rows]
         steps, rate = self.noise_steps or 5, self.noise_learning_rate or 0.01
         assert batch.generator is not None
-        with evaluation_mode(student):
+        with eval_mode(student):
             with torch.no_grad():
-                given = student(**{_IMAGES: images[forget]}).logits.float()
+                given = student(**{_IMAGES: shown}).logits.float()
 
             def objective(noise: Tensor) -> Tensor:
                 return -F.mse_loss(student(**{_IMAGES: noise}).logits.float(), given)
 
-            shape, bounds = images[forget].shape, bounds or _range_of(images)
-            noise = learn_noise(objective, shape, bounds, steps, rate, batch.generator)
-        images[forget] = noise.to(images.dtype)
-        partners = labels[~forget]
-        labels[forget] = partners[torch.arange(int(forget.sum()), device=labels.device) % len(partners)]
+            noise = learn_noise(objective, shown.shape, bounds or _range_of(images), steps, rate, batch.generator)
+        images = images.clone().index_copy_(0, rows, noise.to(images.dtype))
+        partners = labels[batch.rows(forget=False)]
+        labels = labels.index_copy(0, rows, partners[torch.arange(len(rows), device=labels.device) % len(partners)])
         return replace(batch, inputs={**batch.inputs, _IMAGES: images}, labels=labels)
 
     def loss(self, inputs: LossInputs) -> Tensor:
@@ -198,11 +202,12 @@ def learn_noise(
         objective: noise → what to lower, a scalar.
         shape: (batch, channels, height, width).
         bounds: lowest and highest value of each channel, each of shape (channels, 1, 1); the noise is kept within.
+            On the generator's device.
         steps: number of Adam steps.
         learning_rate: of Adam.
         generator: source of the first noise; its device is the noise's.
     """
-    low, high = (bound.to(generator.device) for bound in bounds)
+    low, high = bounds
     first = torch.randn(shape, generator=generator, device=generator.device)
     noise = torch.minimum(torch.maximum(first, low), high).requires_grad_()
     optimizer = torch.optim.Adam([noise], lr=learning_rate)

@@ -163,6 +163,7 @@ def _facts(report: AuditReport) -> list[tuple[str, str]]:
     found = {
         "Seed": report.asked.get("seed"),
         "Weights (SHA-256)": report.weights,
+        "Cost of the process": _short(about.get("cost")),
         "Hardware": _short(about.get("hardware")),
         "Versions": _short(about.get("versions")),
         "Command": about.get("command"),

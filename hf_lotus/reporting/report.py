@@ -79,6 +79,7 @@ def _facts(results: Sequence[UnlearningResult]) -> list[tuple[str, str]]:
             "Seed": about.get("seed"),
             identical or "Identical samples": found or None,
             "Training of the original (s)": _short(about.get("original_seconds")),
+            "Cost of the process until then": _short(about.get("cost")),
             "Hardware": _short(about.get("hardware")),
             "Versions": _short(about.get("versions")),
             "Command": about.get("command"),

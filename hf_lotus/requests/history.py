@@ -7,6 +7,7 @@ anew on every model, on each request's own samples, beside what data that was ne
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,6 @@ from hf_lotus.evaluation.attacks import entropy_attack
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.metrics import ORIGINAL
 from hf_lotus.evaluation.predictions import Predictions
-from hf_lotus.functional.membership import member_rate
 from hf_lotus.requests.queue import RequestQueue, RequestRun
 from hf_lotus.requests.retained import Retained, accuracy_on, retained_by_all
 from hf_lotus.utils.files import write_whole
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 HISTORY, HISTORY_FIGURE = "history.md", "history.png"
 _SPLITS = ("retain", "test", "unseen")
+# More runs than these are sampled: every run measures every request, and a table of all grows as their product.
+_MOST_RUNS = 24
 # More lines than there are colours to tell apart are drawn as one crowd, with its mean.
 _MOST_LINES = 7
 # Okabe and Ito's palette, without its yellow, which is faint on white.
@@ -52,30 +54,45 @@ def measure_requests(
     """
     yardstick = evaluator.yardstick
     both = {ORIGINAL: yardstick.original, "model": predictions}
-    attacks = {which: entropy_attack(found) for which, found in both.items()}
+    # One pass over all that was ever asked for; each request is a stretch of it.
+    right = {which: found["forget"].predicted == found["forget"].labels for which, found in both.items()}
+    called = {which: _called(found) for which, found in both.items()}
     unseen = None if yardstick.class_wise else yardstick.original.get("unseen")
+    known_classes = set() if unseen is None else set(unseen.labels.tolist())
+
+    @functools.cache
+    def reference(labels: tuple[int, ...]) -> float | None:
+        """What the original reads on unseen data of the same classes."""
+        if unseen is None or not known_classes.issuperset(labels):
+            return None
+        return unseen.accuracy_weighted(np.array(labels))
+
     requests: dict[str, dict[str, Any]] = {}
     for name, places in positions.items():
         measured: dict[str, Any] = {"samples": len(places)}
         requests[name] = measured
         if not len(places):
             continue
-        for which, found in both.items():
-            forget, attack = found["forget"], attacks[which]
+        for which in both:
+            calls = called[which]
             measured[which] = {
-                "accuracy": float((forget.predicted == forget.labels)[places].mean()),
-                "member_rate": None if attack is None else member_rate(attack, forget.entropy[places]),
+                "accuracy": float(right[which][places].mean()),
+                "member_rate": None if calls is None else float(calls[places].mean()),
             }
-        labels = yardstick.original["forget"].labels[places]
-        comparable = unseen if unseen is not None and np.isin(labels, unseen.labels).all() else None
         measured["reference"] = {
-            "accuracy": comparable.accuracy_weighted(labels) if comparable is not None else None,
+            "accuracy": reference(tuple(np.sort(yardstick.original["forget"].labels[places]).tolist())),
             "member_rate": yardstick.controls.unseen_member_rate,
         }
     models = {
         which: {split: found[split].accuracy for split in _SPLITS if split in found} for which, found in both.items()
     }
     return {"requests": requests, "models": models}
+
+
+def _called(found: Mapping[str, Predictions]) -> np.ndarray | None:
+    """Which forget samples the entropy attack calls members; None where it cannot be made."""
+    attack = entropy_attack(found)
+    return None if attack is None else attack.predict(found["forget"].entropy[:, None])
 
 
 def write_history(queue: RequestQueue) -> str | None:
@@ -90,29 +107,40 @@ def write_history(queue: RequestQueue) -> str | None:
 
 
 class _Found(NamedTuple):
-    """What the files of a queue's runs tell, read once.
+    """What the files of a queue's runs tell, read once, and no more of them than are shown.
 
     Attributes:
         served: request id → the number of the run that served it.
-        measured: run's number → what was measured.
+        measured: run's number → what was measured; of `_MOST_RUNS` at most.
         kept: of the measured runs; None where an earlier version did not keep what was retained.
         common: the samples that every one of them retained; None likewise.
+        runs: how many runs have measured anything.
     """
 
     served: Mapping[str, int]
     measured: Mapping[int, Mapping[str, Any]]
     kept: Sequence[Retained] | None
     common: np.ndarray | None
+    runs: int
 
     @classmethod
     def of(cls, runs: Sequence[RequestRun]) -> _Found:
-        measured = {run.number: found for run in runs if run.is_done and (found := run.measured) is not None}
+        measuring = [run for run in runs if run.is_done and run.has_measured]
+        shown = _evenly(measuring, _MOST_RUNS)
+        measured = {run.number: found for run in shown if (found := run.measured) is not None}
         served = {name: run.number for run in runs for name in run.plan["requests"]}
-        retained = [run.retained for run in runs if run.number in measured]
+        retained = [run.retained for run in shown]
         kept = [each for each in retained if each is not None]
         if not kept or len(kept) < len(retained):
-            return cls(served, measured, None, None)
-        return cls(served, measured, kept, retained_by_all(kept))
+            return cls(served, measured, None, None, len(measuring))
+        return cls(served, measured, kept, retained_by_all(kept), len(measuring))
+
+
+def _evenly(runs: Sequence[RequestRun], most: int) -> list[RequestRun]:
+    """All of the runs, or the first, the last and as many between them as make `most`, at even distances."""
+    if len(runs) <= most:
+        return list(runs)
+    return [runs[place] for place in np.linspace(0, len(runs) - 1, most).round().astype(int)]
 
 
 def history_table(runs: Sequence[RequestRun]) -> str:
@@ -151,6 +179,8 @@ def _table(found: _Found) -> str:
         "the request had not been made, its samples are no longer in the data set, or an earlier version did not keep "
         "what it takes."
     )
+    if found.runs > len(measured):
+        parts.append(f"Of {found.runs} runs {len(measured)} are shown: the first, the last, and some between them.")
     return "\n\n".join(parts)
 
 

@@ -17,6 +17,7 @@ The queue may name people: it is its owner's alone and no part of it but the fol
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -177,7 +178,12 @@ class RequestRun:
         `requests`: id → `date` and `samples` (salted digests); `original`: the digest of the original's weights;
         `salt_commitment`: of the digests' salt, where it is told.
         """
-        return self._read("plan.json", "run_plan")
+        path = self.folder / "plan.json"
+        try:
+            stat = path.stat()
+        except OSError:
+            return self._read("plan.json", "run_plan")  # which says what is wrong
+        return _plan(self, stat.st_mtime_ns, stat.st_size)
 
     @property
     def is_done(self) -> bool:
@@ -199,6 +205,11 @@ class RequestRun:
     def measured(self) -> dict[str, Any] | None:
         """What was measured of every request; None where nothing was."""
         return self._read("measured.json", "run_measured") if (self.folder / "measured.json").is_file() else None
+
+    @property
+    def has_measured(self) -> bool:
+        """Whether anything was."""
+        return (self.folder / "measured.json").is_file()
 
     @property
     def retained(self) -> Retained | None:
@@ -249,6 +260,12 @@ class RequestRun:
 
     def _write(self, name: str, document: Mapping[str, object]) -> None:
         write_private(self.folder / name, json.dumps(document, indent=1) + "\n")
+
+
+@functools.lru_cache(maxsize=10_000)
+def _plan(run: RequestRun, changed: int, size: int) -> dict[str, Any]:
+    """A run's plan, read and checked once: a call asks for the plans of all runs several times."""
+    return run._read("plan.json", "run_plan")
 
 
 def is_queue(folder: str | Path) -> bool:

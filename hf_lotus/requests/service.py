@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +13,10 @@ from datasets import Dataset
 from huggingface_hub import CommitInfo
 from transformers import PreTrainedModel
 
-from hf_lotus.data.columns import find_image_column, read_labels
+from hf_lotus.data.columns import InputOptions, find_image_column, read_labels
 from hf_lotus.data.loading import DatasetArguments, LoadedData, load_splits
 from hf_lotus.data.perceptual import find_lookalikes, perceptual_hashes
+from hf_lotus.data.pixel_store import forget_pictures
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.data.splits import ForgetRetainSplit
 from hf_lotus.evaluation.evaluator import Evaluator
@@ -162,6 +163,25 @@ def publish_latest(
     return commit
 
 
+class RowsByDigest:
+    """Where digests are in a data set: sorted once, so that a thousand requests do not each walk through all of it.
+
+    Args:
+        digests: of all rows, shape (rows,).
+    """
+
+    def __init__(self, digests: np.ndarray):
+        self._order = np.argsort(digests, kind="stable")
+        self._sorted = digests[self._order]
+
+    def __call__(self, wanted: Sequence[str]) -> np.ndarray:
+        """The rows that have one of some digests, sorted; of rows that are alike, all."""
+        names = np.unique(np.asarray(wanted, dtype=self._sorted.dtype if len(self._sorted) else None))
+        starts, ends = (np.searchsorted(self._sorted, names, side=side) for side in ("left", "right"))
+        ranges = [self._order[start:end] for start, end in zip(starts, ends, strict=True)]
+        return np.sort(np.concatenate([np.empty(0, dtype=np.intp), *ranges]))
+
+
 class Service:
     """One run over the queue: the one that was begun and not finished, or else a new one over all that is open.
 
@@ -215,6 +235,7 @@ class Service:
             )
         with self.arguments.main_process_first(desc="loading the data set"):
             data = load_splits(self.data, original.config.num_labels, self._select)
+        self._clear_store(data)
         self._tell_of_lookalikes(data)
         previous = _record_of(latest)
         trainer = self._trainer(original, latest, previous, data)
@@ -231,6 +252,21 @@ class Service:
                 self._retained(data, trainer.evaluator.yardstick.original["retain"], predictions["retain"]),
             )
         trainer.end()
+
+    @property
+    def _inputs(self) -> InputOptions:
+        """How rows become model inputs. Nothing of what is to be forgotten is kept for other runs."""
+        return {**self.data.inputs, "keep_forgotten": False}
+
+    def _clear_store(self, data: LoadedData) -> None:
+        """Take out of the store what is to be forgotten, before anything is made that could be called served."""
+        folder = self.data.ready_images_dir
+        if folder is None or self.arguments.process_index:
+            return
+        forgotten = data.split.dataset.select(self._all_forgotten(data))
+        gone = forget_pictures(folder, forgotten, self.data.image_column)
+        if gone:
+            self.say(f"{counted(gone, 'picture')} to be forgotten had pixels in {folder}; they are deleted there.")
 
     def _tell_of_lookalikes(self, data: LoadedData) -> None:
         """Say which retained pictures look like one that is to be forgotten; whether they go too is their owner's."""
@@ -275,13 +311,14 @@ class Service:
         contents = sample_contents(train, **self.data.columns)[1]
         digests: np.ndarray = np.array(salted_digests(contents, read_labels(train, label_column), salt))
         self.found.digests = digests
+        rows_with = RowsByDigest(digests)
         # Asked again: on several ranks the first may have begun it since.
         self.request_run = self.queue.unfinished() or self._begin(train, label_column, digests, salt.commitment)
         number = self.request_run.number
         for run in self.queue.runs():
             for name, asked in run.plan["requests"].items() if run.number <= number else ():
                 # Every row with the same picture and class: forgetting one of two that are alike would be in vain.
-                self.found.rows[name] = np.flatnonzero(np.isin(digests, asked["samples"]))
+                self.found.rows[name] = rows_with(asked["samples"])
         record = _record_of(self.queue.latest())
         found = record and record.digests
         assert record is None or found is not None  # the queue's own records have them
@@ -345,7 +382,7 @@ class Service:
             eval_dataset=data.test,
             processing_class=load_processor(self.model.model_name_or_path, self.model.model_revision, self.model.task),
             forget_set=record,
-            **self.data.inputs,
+            **self._inputs,
         )
         if previous is not None:
             trainer.follow(previous)
@@ -357,7 +394,7 @@ class Service:
         retrained = [on_device(load_model(name, task=task), device) for name in self.model.retrained]
         forgotten = data.split.dataset.select(self._all_forgotten(data))
         sets = {"forget": forgotten, "retain": data.split.retain, "unseen": data.unseen, "test": data.test}
-        splits, class_wise = ready_splits(sets, original.config, trainer.processing_class, **self.data.inputs)
+        splits, class_wise = ready_splits(sets, original.config, trainer.processing_class, **self._inputs)
         options: dict[str, Any] = {
             "further_retrained": retrained,
             "class_wise": class_wise,

@@ -67,6 +67,10 @@ class UnlearningArguments(TrainingArguments):
         evaluation_seed: seed of what measuring draws: the null's resamples, the attacks' folds, the order of
             relearning. None for `seed`.
         teacher_logits_dir: folder of the kept logits; None for one in `output_dir`, deleted when the run ends.
+        keep_on_device: hold what every round reads on the device; None where it takes no more than a quarter of the
+            device's free memory.
+        logging_nan_inf_filter: as in `TrainingArguments`, and off: it has the host wait for the device in every step,
+            and logits that are not finite end a run anyway.
     """
 
     if TYPE_CHECKING:  # None only until `TrainingArguments` has put its default there
@@ -136,6 +140,18 @@ class UnlearningArguments(TrainingArguments):
             "help": "Folder of the kept logits, for several runs from one model and data set to share. Default: in "
             "output_dir, and deleted when the run ends."
         },
+    )
+
+    keep_on_device: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Hold what every round reads on the device, so that no step waits for a copy. Default: where it "
+            "takes no more than a quarter of the device's free memory."
+        },
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "Leave losses that are not finite out of the logged ones. Waits for the device each step."},
     )
 
     def __post_init__(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
-from hf_lotus.data.batches import class_logits
+from hf_lotus.data.batches import FiniteCheck, class_logits
 from hf_lotus.methods import Batch, GradientMethod, LossInputs, Round, Task, UnlearningMethod, WeightEdit, name_of
 from hf_lotus.methods.base import Run
 from hf_lotus.methods.rounds import Pass, Streams
@@ -30,11 +31,13 @@ class MethodHooks:
 
     Attributes:
         state: what `prepare` last returned for this run.
+        finite: whether the student's logits were finite so far.
     """
 
     def __init__(self, method: UnlearningMethod, task: Task):
         self.method, self.task = method, task
         self.state: object = None
+        self.finite = FiniteCheck()
         self._parts: tuple[Tensor | None] | None = None
 
     @property
@@ -114,9 +117,12 @@ class MethodHooks:
             ValueError: if the method does not give one value a sample.
         """
         batch = self._stepping.transform(given, student)
+        if batch.is_forget is not given.is_forget and batch.num_forget == given.num_forget:
+            batch = replace(batch, num_forget=None)  # a method that tells the sides anew, and not how many they are
         outputs = forward(batch)
         known = teacher_logits(given) if teacher_logits is not None and self.method.needs_teacher else None
         logits = class_logits(outputs, len(batch.labels))
+        self.finite.see(logits)
         per_sample = self._stepping.loss(LossInputs(**vars(batch), logits=logits, teacher_logits=known))
         if per_sample.shape != batch.labels.shape:
             raise ValueError(

@@ -33,6 +33,7 @@ class RoundControl(TrainerCallback):
         index: the current round, from 0.
         first_step: steps of the run before the first batch of the current round.
         last_pass: the pass of the last optimizer step.
+        state_on_device: the tensors of the decision for the current round, where its batches are.
     """
 
     def __init__(self, trainer: UnlearningTrainer):
@@ -41,6 +42,7 @@ class RoundControl(TrainerCallback):
         self.tensors: dict[str, Tensor] = {}
         self.index = self.first_step = 0
         self.last_pass = Pass()
+        self.state_on_device: dict[str, Tensor] = {}
 
     @property
     def current_pass(self) -> Pass:
@@ -138,12 +140,15 @@ class RoundControl(TrainerCallback):
         if is_last and self.last_pass.name and args.logging_strategy != "no":
             control.should_log = True
         self._measure_only_what_may_be_the_end(control)
+        if control.should_log or control.should_save or control.should_evaluate:
+            self.trainer.hooks.finite.ask()  # before anything is told or kept of what may be broken
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Keep the best round where the method rewinds; decide the next round, if there is one."""
         assert state.epoch is not None
+        self.trainer.hooks.finite.ask()
         index = round(state.epoch)
         self._measure_only_what_may_be_the_end(control)
         # Logging clears the flag that has the round's loss logged next.
@@ -160,10 +165,17 @@ class RoundControl(TrainerCallback):
         if logged is not None:
             values = {name: value for name, value in logged.items() if name not in _LOGGED_BESIDE}
             self.current = Round(values, bool(logged["stop"]), self.tensors)
-            return
-        if self.current is None:
-            self._decide(index)
-        self._log(index)
+        else:
+            if self.current is None:
+                self._decide(index)
+            self._log(index)
+        self.state_on_device = {name: self._placed(value) for name, value in self.decided.state.items()}
+
+    def _placed(self, value: Tensor) -> Tensor:
+        device = self.trainer.args.device
+        if device.type == "mps" and value.is_floating_point():
+            value = value.float()  # it has no float64
+        return value.to(device)
 
     def _renews(self, index: int) -> bool:
         return self.trainer.hooks.renews_teacher(index)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -15,15 +16,16 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainingArguments
 
-from hf_lotus.data.batches import FORGET_FLAG, POSITION, Collator, model_columns
+from hf_lotus.data.batches import POSITION, Collator, model_columns
 from hf_lotus.data.images import Augmentation
 from hf_lotus.data.prepared import ready
 from hf_lotus.data.samples import are_ready
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.given import Given
 from hf_lotus.trainer.hooks import MethodHooks
+from hf_lotus.trainer.resident import ResidentRound, may_reside
 from hf_lotus.trainer.round_data import RoundDataset, draw_round
-from hf_lotus.trainer.sampler import RoundBatches
+from hf_lotus.trainer.sampler import RoundBatches, Sides
 from hf_lotus.utils.seeds import NOISE, derived_seed
 
 
@@ -44,10 +46,10 @@ class RoundTrainer(Trainer):
         task: what is unlearned.
         splits: name → data set made ready, or None.
         hooks: every call of the method's hooks.
-        sampler: the batches of the current round; there from the start of training.
+        sampler: the batches of the current round.
         collator: makes a batch of samples.
-        counts: samples in the optimizer step, over all ranks and accumulated batches, without repetitions:
-            (retained, forgotten).
+        counts: samples in the optimizer step, over all ranks and accumulated batches, without repetitions.
+        shown: samples of each side in the batch at hand, repetitions included.
     """
 
     # The loss is averaged over all samples of an optimizer step, accumulated and on all ranks (transformers ≥ 5.20).
@@ -64,8 +66,11 @@ class RoundTrainer(Trainer):
         self.method, self.task, self.splits = given.method, given.task, given.splits
         self.hooks = MethodHooks(given.method, given.task)
         self._sampler: RoundBatches | None = None
-        self.counts: Tensor | None = None
+        self.counts = self.shown = Sides(0, 0)
+        self._resident: ResidentRound | None = None
+        # Of a batch of so many values; of the batch at hand.
         self._operations: dict[int, int] = {}
+        self._operations_of_batch = 0
         self._batch_id = (-1, 0)
         self._evaluated: Dataset | None = None
         self._augmentation = Augmentation(given.args.horizontal_flip, given.args.crop_padding)
@@ -80,8 +85,9 @@ class RoundTrainer(Trainer):
 
     @property
     def sampler(self) -> RoundBatches:
-        """The batches of the current round; there from the start of training."""
-        assert self._sampler is not None
+        """The batches of the current round; made when first asked for, and anew when training starts."""
+        if self._sampler is None:
+            self._sampler = self._make_sampler()
         return self._sampler
 
     @property
@@ -91,8 +97,21 @@ class RoundTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """The batches of a round, in an order that depends only on the seed and the round."""
-        data, args, self._operations = self.train_dataset, self.args, {}
-        self._sampler = RoundBatches(
+        self._sampler = self._make_sampler()
+        data: Dataset = self.train_dataset
+        self._resident = None
+        if may_reside(self.train_dataset, self.args.device, self.args.keep_on_device):
+            workers, shown = self.args.dataloader_num_workers, not self.args.disable_tqdm
+            data = self._resident = ResidentRound(self.train_dataset, self.args.device, workers, shown)
+        # The batches are this rank's already: nothing is left to divide.
+        return prepare_data_loader(
+            self._loader(data, batch_sampler=self._sampler), self.args.device, num_processes=1, process_index=0,
+            put_on_device=True, non_blocking=self._pins_memory,
+        )  # fmt: skip
+
+    def _make_sampler(self) -> RoundBatches:
+        data, args = self.train_dataset, self.args
+        return RoundBatches(
             data.num_forget,
             len(data) - data.num_forget,
             self.hooks.passes,
@@ -105,11 +124,6 @@ class RoundTrainer(Trainer):
             at_least=2 if self.task.is_batch_norm_model else 1,
             parts=self.forget_parts,
         )
-        # The batches are this rank's already: nothing is left to divide.
-        return prepare_data_loader(
-            self._loader(data, batch_sampler=self._sampler), args.device, num_processes=1, process_index=0,
-            put_on_device=True,
-        )  # fmt: skip
 
     def set_initial_training_values(self, args: TrainingArguments, dataloader: DataLoader) -> tuple:
         """As in `Trainer`, for rounds that may differ in their number of steps."""
@@ -129,8 +143,6 @@ class RoundTrainer(Trainer):
         if self.args.max_steps <= 0:
             assert self.args.num_train_epochs is not None
             return math.ceil(self.args.num_train_epochs)
-        if self._sampler is None:
-            self.get_train_dataloader()  # which makes it; training makes its own
         return self._num_rounds(self.args.max_steps)
 
     def _num_rounds(self, steps: int) -> int:
@@ -173,14 +185,20 @@ class RoundTrainer(Trainer):
             scale_by_round(scheduler, factor)
         return scheduler
 
+    @property
+    def _pins_memory(self) -> bool:
+        """Whether batches lie where the device can fetch them while the host goes on."""
+        return self.args.dataloader_pin_memory and self.args.device.type != "cpu"
+
     def _loader(self, dataset: Dataset, **options: Any) -> DataLoader:
+        works = not isinstance(dataset, ResidentRound)  # its positions are at hand
         return DataLoader(
             dataset,
             collate_fn=self.collator,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory and self.args.device.type != "cpu",
-            persistent_workers=self.args.dataloader_persistent_workers,
-            prefetch_factor=self.args.dataloader_prefetch_factor,
+            num_workers=self.args.dataloader_num_workers if works else 0,
+            pin_memory=self._pins_memory,
+            persistent_workers=self.args.dataloader_persistent_workers and works,
+            prefetch_factor=self.args.dataloader_prefetch_factor if works else None,
             **options,
         )
 
@@ -205,7 +223,11 @@ class RoundTrainer(Trainer):
     ) -> Tensor:
         """As in `Trainer`, once the batch is augmented and finished on the device."""
         self._seed_batch()
+        self.shown = self.sampler.shown(self.step_of_round, self._batch_id[1])
+        if self._resident is not None:
+            inputs = self._resident.batch(inputs[POSITION])
         inputs = self._finished(self.splits["retain"], inputs, self.augmentation)
+        self._operations_of_batch = self._count_operations(inputs)
         return self.backward_pass(model, inputs, num_items_in_batch)
 
     def backward_pass(
@@ -223,7 +245,7 @@ class RoundTrainer(Trainer):
     ) -> dict[str, Tensor]:
         if not are_ready(samples):
             return inputs
-        inputs = {name: value.to(self.args.device) for name, value in inputs.items()}
+        inputs = {name: value.to(self.args.device, non_blocking=True) for name, value in inputs.items()}
         return samples.finish(inputs, augmentation, self._noise)
 
     def _seed_batch(self) -> None:
@@ -236,21 +258,29 @@ class RoundTrainer(Trainer):
         self._batch_id = (step, self._batch_id[1] + 1 if self._batch_id[0] == step else 0)
         seed = derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id)
         self._noise.manual_seed(seed)
-        torch.manual_seed(seed)
+        # To seed devices that are not there takes as long as a tiny model's step: each call keeps its traceback.
+        (torch.default_generator if self.args.device.type == "cpu" else torch).manual_seed(seed)
         np.random.seed(seed % 2**32)
 
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Tensor]:
-        """As in `Trainer`, with the samples of the optimizer step counted over all ranks, repetitions left out."""
-        batches, _ = super().get_batch_samples(*args, **kwargs)
-        counts = torch.zeros(2, dtype=torch.long, device=self.args.device)
-        for batch in batches:
-            sides = batch[FORGET_FLAG][self._is_counted(batch[POSITION])]
-            counts += torch.bincount(sides.long(), minlength=2).to(counts.device)
-        self.counts = self.accelerator.reduce(counts, "sum")
-        return batches, self.counts.sum()
+    @property
+    def step_of_round(self) -> int:
+        """Which optimizer step of its round is being made, from 0."""
+        return self.state.global_step - self.sampler.first_step(self.sampler.round)
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, int]:
+        """As in `Trainer`, with the samples of the optimizer step over all ranks, repetitions left out.
+
+        The sampler knows how many they are: nothing is counted on the device, or over the ranks.
+        """
+        self.counts = self.sampler.counted(self.step_of_round)
+        return list(islice(epoch_iterator, num_batches)), sum(self.counts)
 
     def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
-        """As in `Trainer`, which counts the model's parameters anew in each step."""
+        """As in `Trainer`, of the batch at hand as it was shown: what the loader gave may be positions alone."""
+        return self._operations_of_batch
+
+    def _count_operations(self, inputs: dict[str, Tensor]) -> int:
+        # Trainer's counts the model's parameters anew in each step.
         values = sum(value.numel() for value in inputs.values())
         if values not in self._operations:
             self._operations[values] = super().floating_point_ops(inputs)
@@ -265,9 +295,10 @@ class RoundTrainer(Trainer):
             is_forget: True for samples of the forget set, shape (batch,).
             paired: whether each side is averaged on its own, and the two means are added.
         """
-        assert self.counts is not None
-        counts = self.counts if paired else self.counts.sum().expand(2)
-        weights = self._is_counted(positions) / counts[is_forget.long()]
+        counted: Tensor | float = float(sum(self.counts))
+        if paired:
+            counted = torch.where(is_forget, float(self.counts.forgotten), float(self.counts.retained))
+        weights = self._is_counted(positions) / counted
         # Gradients are averaged over ranks, so the global mean needs their number back.
         return (per_sample * weights).sum() * self.accelerator.num_processes
 

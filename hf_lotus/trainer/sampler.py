@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hf_lotus.methods.rounds import Pass
 from hf_lotus.utils.seeds import ORDER, derived_seed
+
+
+class Sides(NamedTuple):
+    """How many samples of each side.
+
+    Attributes:
+        retained: of the retain set.
+        forgotten: of the forget set.
+    """
+
+    retained: int
+    forgotten: int
 
 
 class RoundBatches(torch.utils.data.Sampler[list[int]]):
@@ -57,6 +71,7 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
         self.accumulation, self.ranks, self.rank, self.at_least = accumulation, ranks, rank, at_least
         self.round = 0
+        self._sides: tuple[int, np.ndarray] = (-1, np.empty(0))
         self._members: dict[int, Tensor] = {}
         for part in () if parts is None else parts.unique().tolist():
             self._members[part] = (parts == part).nonzero()[:, 0]
@@ -140,15 +155,47 @@ class RoundBatches(torch.utils.data.Sampler[list[int]]):
         walked = max(full, 1) if self.drop_last else full + (rest > 0 and not joins)
         return walked if current.forget_every is None else walked + -(-walked // current.forget_every)
 
+    def shown(self, step: int, turn: int) -> Sides:
+        """The samples of this rank's batch `turn` of a step of the round, repetitions included.
+
+        Known here, they need not be counted where the batch is: that would have the host wait for the device.
+        """
+        retained, forgotten = self._counted()[step, turn * self.ranks + self.rank, 0]
+        return Sides(int(retained), int(forgotten))
+
+    def counted(self, step: int) -> Sides:
+        """The samples of a step of the round, on all ranks and in all accumulated batches, without repetitions."""
+        retained, forgotten = self._counted()[step, :, 1].sum(axis=0)
+        return Sides(int(retained), int(forgotten))
+
+    def _counted(self) -> np.ndarray:
+        """Samples by step, part, (with repetitions, without) and (retained, forgotten), of the round; made once."""
+        if self._sides[0] != self.round:
+            parts = [part for dealt in self._steps_of_round() for part in dealt]
+            lengths = np.array([len(part) for part in parts])
+            positions = np.fromiter(chain.from_iterable(parts), dtype=np.int64, count=int(lengths.sum()))
+            part = np.repeat(np.arange(len(parts)), lengths)
+            is_forget, once = positions % self.size < self.num_forget, positions < self.size
+            found = np.zeros((len(parts), 2, 2), dtype=np.int64)
+            for repeats, taken in ((0, np.ones_like(once)), (1, once)):
+                for side, mine in ((0, ~is_forget), (1, is_forget)):
+                    found[:, repeats, side] = np.bincount(part[taken & mine], minlength=len(parts))
+            self._sides = self.round, found.reshape(-1, self._parts, 2, 2)
+        return self._sides[1]
+
     def __iter__(self) -> Iterator[list[int]]:
+        for dealt in self._steps_of_round():
+            for turn in range(self.accumulation):
+                yield dealt[turn * self.ranks + self.rank]
+
+    def _steps_of_round(self) -> Iterator[list[list[int]]]:
+        """The parts of each optimizer step of the round, by accumulated batch and then rank."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER, self.round))
         for current in self.passes(self.round):
             steps = self._balanced if current.samples is not None else self._walk
             if current.forget_every is not None:
                 steps = self._in_turn
-            for dealt in steps(current, generator):
-                for turn in range(self.accumulation):
-                    yield dealt[turn * self.ranks + self.rank]
+            yield from steps(current, generator)
 
     def _walk(self, current: Pass, generator: torch.Generator) -> Iterator[list[list[int]]]:
         """The parts of each step of a pass that walks through its samples once."""

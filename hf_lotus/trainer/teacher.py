@@ -21,6 +21,7 @@ from hf_lotus.functional.tensors import frozen_copy, shares_frozen_weights
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.logits_cache import KeptLogits
 from hf_lotus.trainer.round_data import RoundDataset
+from hf_lotus.utils.memory import fits
 
 SIDES = ("forget", "retain")
 # Rows that are asked for at once, so that memory does not grow with their number.
@@ -67,10 +68,12 @@ class FrozenTeacher:
         self.current = self.model
         self.showing: Callable[[str], AbstractContextManager] = nullcontext
         self._kept: tuple[RoundDataset, dict[str, KeptLogits]] | None = None
+        # Of a round's samples, by their positions; where they may lie on the device.
+        self._placed: Tensor | None = None
 
     def renew(self, student: nn.Module, device: torch.device) -> nn.Module:
         """Let a copy of the student, frozen as it is, give the logits from now on; the first copy stays as it was."""
-        self._kept = None
+        self._kept = self._placed = None
         self.current = frozen_copy(student).to(device)
         return self.current
 
@@ -82,6 +85,7 @@ class FrozenTeacher:
         dtype: str,
         original: Callable[[], Tensor],
         accelerator: Accelerator,
+        on_device: bool | None = None,
         **options: Any,
     ) -> None:
         """Have the logits on the samples of a round in a file: those that are not there yet are computed.
@@ -95,12 +99,13 @@ class FrozenTeacher:
             dtype: "float32" or "bfloat16".
             original: gives the logits on the whole forget set, which evaluation needs too.
             accelerator: of the run.
+            on_device: whether the device holds a copy of those that a round shows; None for where they `fits`.
             **options: passed to `predict`.
         """
         num_labels = cast(PretrainedConfig, self.model.config).num_labels
         assert num_labels is not None  # it tells them: see `may_keep_logits`
         files: dict[str, KeptLogits] = {}
-        self._kept = None
+        self._kept = self._placed = None
         for side in SIDES:
             key = hashlib.sha256(f"{keys[side]} {dtype}".encode()).hexdigest()
             size = num_samples(getattr(samples, side))
@@ -121,6 +126,11 @@ class FrozenTeacher:
                     files[side].keep(rows, logits)
         accelerator.wait_for_everyone()
         self._kept = samples, files
+        size = len(samples) * num_labels * files["forget"].logits.element_size()
+        if fits(size, accelerator.device, on_device):
+            rows = {side: getattr(samples, f"{side}_rows") for side in SIDES}
+            parts = [files[side].logits[rows[side]].to(accelerator.device) for side in SIDES]
+            self._placed = torch.cat(parts)
 
     def _ask(self, samples: RoundDataset, side: str, rows: Tensor, **options: Any) -> Tensor:
         chosen = {f"{name}_rows": rows if name == side else rows[:0] for name in SIDES}
@@ -139,7 +149,7 @@ class FrozenTeacher:
         if self._kept is not None and not for_others:
             for file in self._kept[1].values():
                 file.remove()
-        self._kept = None
+        self._kept = self._placed = None
 
     @torch.no_grad()
     def logits(self, inputs: Mapping[str, Tensor], positions: Tensor, autocast: AbstractContextManager) -> Tensor:
@@ -154,6 +164,8 @@ class FrozenTeacher:
             with autocast:
                 return self.current(**inputs).logits.float()
         samples, files = self._kept
+        if self._placed is not None:
+            return self._placed[positions % len(samples)].float()
         places = positions.cpu() % len(samples)
         is_forget = places < samples.num_forget
         logits = torch.empty(len(places), files["forget"].logits.shape[1])

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, speed_metrics
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
-from hf_lotus.data.batches import FORGET_FLAG, POSITION, class_logits, model_inputs
+from hf_lotus.data.batches import FORGET_FLAG, POSITION, FiniteCheck, class_logits, model_inputs
 from hf_lotus.data.columns import InputOptions
 from hf_lotus.data.images import Augmentation
 from hf_lotus.data.prepared import num_samples
@@ -28,6 +28,7 @@ from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import Batch, UnlearningMethod, describe, name_of
+from hf_lotus.methods.base import rows_of_side
 from hf_lotus.models.checks import check_models
 from hf_lotus.publishing.digests import weights_digest
 from hf_lotus.publishing.record import ForgetSetRecord
@@ -40,6 +41,7 @@ from hf_lotus.trainer.publisher import UNCHANGED, Publisher
 from hf_lotus.trainer.round_control import RoundControl
 from hf_lotus.trainer.round_trainer import RoundTrainer
 from hf_lotus.trainer.run import TrainerRun
+from hf_lotus.trainer.sampler import Sides
 from hf_lotus.trainer.sharding import Sharding, check_launch, check_sharding
 from hf_lotus.trainer.side_gradients import SideGradients
 from hf_lotus.trainer.sides import forward_by_side
@@ -211,6 +213,11 @@ class UnlearningTrainer(RoundTrainer):
         return self.hooks.parts(self.run)
 
     @property
+    def step_of_round(self) -> int:
+        """Which optimizer step of its round is being made, from 0."""
+        return self.state.global_step - self._rounds.first_step
+
+    @property
     def augmentation(self) -> Augmentation:
         """How the training images of the optimizer step that is being made are augmented: the pass may say how."""
         return self._rounds.current_pass.augmentation or super().augmentation
@@ -326,16 +333,13 @@ class UnlearningTrainer(RoundTrainer):
                 with self.sharding.dividing():
                     output = super().train(checkpoint, *args, **kwargs)
             finally:
-                if self.weight_mask is not None:
-                    self.weight_mask.remove()
+                self.hooks.finite, self._resident = FiniteCheck(), None
             self._teacher.forget_logits(self.args.teacher_logits_dir is not None)
         self._rounds.rewind()
         return output
 
     def _hold_weights(self) -> None:
         """Let only those weights move that the method lets; the rest are held as the teacher has them."""
-        if self.weight_mask is not None:
-            self.weight_mask.remove()
         mask = self.hooks.mask(self.run)
         # What moves in some steps alone is held as it stands, not as the teacher has it.
         always = all(one.masks_every_step for one in self.hooks.passes(0))
@@ -355,6 +359,7 @@ class UnlearningTrainer(RoundTrainer):
             {side: teacher_logits_key(identity, side, device) for side in SIDES},
             self.args.teacher_logits_dtype,
             lambda: torch.from_numpy(self.run.teacher_predictions("forget").logits),
+            on_device=self.args.keep_on_device,
             **self._prediction_options,
         )
 
@@ -372,7 +377,10 @@ class UnlearningTrainer(RoundTrainer):
         if FORGET_FLAG not in inputs:
             outputs = model(**model_inputs(inputs))
             labels = inputs["labels"]
-            loss = nn.functional.cross_entropy(class_logits(outputs, len(labels)).float(), labels)
+            logits = class_logits(outputs, len(labels))
+            self.hooks.finite.see(logits)
+            self.hooks.finite.ask()
+            loss = nn.functional.cross_entropy(logits.float(), labels)
             return (loss, outputs) if return_outputs else loss
         drawn = Batch(
             inputs=model_inputs(inputs),
@@ -383,19 +391,19 @@ class UnlearningTrainer(RoundTrainer):
             round_share=self._rounds.share,
             round_values=self._rounds.decided.values,
             state=self.hooks.state,
-            round_state=self._rounds.decided.state,
+            round_state=self._rounds.state_on_device,
             generator=self._noise,
+            num_forget=self.shown.forgotten,
         )
         current = self._rounds.current_pass
 
         def forward(batch: Batch) -> object:
             if current.separate_forward:
-                return forward_by_side(model, batch.inputs, batch.is_forget, self.passes.showing)
+                return forward_by_side(model, batch.inputs, batch.is_forget, batch.forgotten, self.passes.showing)
             return model(**batch.inputs)
 
         asked = self._teacher_logits if current.needs_teacher else None
-        forgotten = int(drawn.is_forget.sum())
-        with self.passes.showing(len(drawn.labels) - forgotten, forgotten):
+        with self.passes.showing(*self.shown):
             per_sample, batch, outputs = self.hooks.losses(drawn, self.run.student, forward, asked)
         assert batch.positions is not None
         if self._side is not None:
@@ -411,16 +419,27 @@ class UnlearningTrainer(RoundTrainer):
         if current.bargain is not None:
             loss = self._backward_by_side(model, inputs, num_items_in_batch)
         else:
-            loss = super().backward_pass(model, inputs, num_items_in_batch)
+            loss = self._masked_backward(model, inputs, num_items_in_batch)
         if not self.accelerator.sync_gradients:
             return loss
-        # The gradients are scaled as yet, where half precision has a scaler.
+        if current.bargain is None and current.max_norm is None:
+            return loss
+        # The gradients are scaled as yet, where half precision has a scaler; to ask it is to wait for the device.
         scale = self.accelerator.scaler.get_scale() if self.accelerator.scaler is not None else 1.0
         if current.bargain is not None:
             assert self._sides is not None
             self._sides.agree(current.bargain, self.accelerator, scale)
         if current.max_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), current.max_norm * scale)
+        return loss
+
+    def _masked_backward(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
+        """`RoundTrainer.backward_pass`, with no gradient left of the weights that must not move."""
+        loss = super().backward_pass(model, inputs, num_items_in_batch)
+        if self.weight_mask is not None:
+            self.weight_mask.still()
         return loss
 
     def _backward_by_side(
@@ -432,20 +451,23 @@ class UnlearningTrainer(RoundTrainer):
         """
         if self._sides is None:
             self._sides = SideGradients(self.run.student.parameters())
-        is_forget, loss = inputs[FORGET_FLAG], torch.zeros((), device=self.args.device)
-        chosen = {"retain": torch.nonzero(~is_forget)[:, 0], "forget": torch.nonzero(is_forget)[:, 0]}
-        together = self.task.is_batch_norm_model and min(len(rows) for rows in chosen.values()) < 2
-        for side, rows in chosen.items():
-            if not len(rows):
+        loss, whole = torch.zeros((), device=self.args.device), self.shown
+        together = self.task.is_batch_norm_model and min(whole) < 2
+        alone = {"retain": Sides(whole.retained, 0), "forget": Sides(0, whole.forgotten)}
+        for side, sides in alone.items():
+            if not sum(sides):
                 continue
-            shown = inputs if together else {name: value[rows] for name, value in inputs.items()}
-            self._side = side
+            shown = inputs
+            if not together:
+                rows = rows_of_side(inputs[FORGET_FLAG], whole.forgotten, side == "forget")
+                shown = {name: value[rows] for name, value in inputs.items()}
+            self._side, self.shown = side, whole if together else sides
             try:
                 # What the ranks have is averaged when the sums are whole.
                 with self.accelerator.no_sync(model):
-                    loss = loss + super().backward_pass(model, shown, num_items_in_batch)
+                    loss = loss + self._masked_backward(model, shown, num_items_in_batch)
             finally:
-                self._side = None
+                self._side, self.shown = None, whole
             self._sides.take(side)
         return loss
 
@@ -587,6 +609,7 @@ class UnlearningTrainer(RoundTrainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As in `Trainer`, and `forget_set.json` beside the weights; pushes where `push_to_hub` is set."""
         if _internal_call:
+            self.hooks.finite.ask()  # whoever it was that asked for a checkpoint
             self.checkpoints.mark_first(output_dir)
         with self.publisher.without_token():
             super().save_model(output_dir, _internal_call=True)

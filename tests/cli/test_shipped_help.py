@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from hf_lotus.cli import shipped_help
+from hf_lotus.cli.devices import DeviceArguments
 from hf_lotus.cli.flags import flag_parser, parse_text_flags, text_flag_parser
 from hf_lotus.cli.main import main
 from hf_lotus.cli.queue_arguments import QueueArguments
@@ -23,6 +24,26 @@ def test_the_shipped_help_is_what_the_parsers_have():
     now = document()
     assert json.loads(SHIPPED.read_text(encoding="utf-8")) == now, "python -m hf_lotus.cli.write_help writes it anew"
     assert [name for name, told in now["commands"].items() if told["trains"]] == ["unlearn", "compare", "request run"]
+
+
+def test_every_command_that_runs_a_model_can_be_kept_off_a_gpu():
+    shipped = json.loads(SHIPPED.read_text(encoding="utf-8"))
+    flags = {
+        command: {name for option in told["options"] for name in shipped["options"][option]["names"]}
+        for command, told in shipped["commands"].items()
+    }
+    for command in ("unlearn", "compare", "evaluate", "audit", "verify", "benchmark", "pool", "request run"):
+        assert "--use_cpu" in flags[command], command
+
+
+@pytest.mark.parametrize(("words", "chosen"), [({"use_cpu": True}, "cpu"), ({"device": "cuda:1"}, "cuda:1")])
+def test_the_device_is_what_is_asked_for(words, chosen):
+    assert DeviceArguments(**words).chosen == chosen
+
+
+def test_a_gpu_and_none_are_not_asked_for_at_once():
+    with pytest.raises(ValueError, match="--use_cpu and --device cuda exclude each other: leave one out"):
+        DeviceArguments(use_cpu=True, device="cuda")
 
 
 @pytest.mark.parametrize("columns", [60, 200])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from hf_lotus.data.batches import Collator, class_logits, model_columns, model_inputs, read_dataset_labels
+from hf_lotus.data.batches import Collator, FiniteCheck, class_logits, model_columns, model_inputs, read_dataset_labels
 from hf_lotus.data.images import ReadyImages
 
 
@@ -80,12 +80,24 @@ class TestClassLogits:
             class_logits(SimpleNamespace(logits=torch.zeros(shape)), 4)
         assert str(shape) in str(error.value)
 
+
+class TestFiniteCheck:
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-    def test_must_be_finite(self, value):
-        logits = torch.zeros(4, 3)
-        logits[2, 1] = value
+    @pytest.mark.parametrize("batch", [0, 1, 2])
+    def test_one_value_of_any_batch_is_told_when_it_is_asked_and_then_forgotten(self, value, batch):
+        check, batches = FiniteCheck(), torch.zeros(3, 4, 3)
+        batches[batch, 2, 1] = value
+        for logits in batches:
+            check.see(logits)
         with pytest.raises(FloatingPointError, match="not finite. Lower the learning rate, or use bf16"):
-            class_logits(SimpleNamespace(logits=logits), 4)
+            check.ask()
+        check.ask()
+
+    def test_finite_ones_and_none_at_all_pass(self):
+        check = FiniteCheck()
+        check.ask()
+        check.see(torch.full((4, 3), 3e38, requires_grad=True))
+        check.ask()
 
 
 class TestReadLabels:

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from hf_lotus.data.images import ReadyImages
+from hf_lotus.evaluation import predictions
 from hf_lotus.evaluation.predictions import Predictions, _share, evaluation_mode, predict
+from tests.support.host_reads import host_reads
 
 
 class Linear(nn.Module):
@@ -70,6 +72,26 @@ def test_accuracy_weighted_by_another_splits_classes_by_hand():
     assert predictions.accuracy_weighted(predictions.labels) == pytest.approx(predictions.accuracy, abs=1e-15)
     # A class that was never seen says nothing: the others share the weight.
     assert predictions.accuracy_weighted(np.array([0, 2, 2, 2, 7, 7])) == pytest.approx((3 / 4 + 3 / 2) / 4, abs=1e-15)
+
+
+def test_the_host_waits_as_often_for_many_batches_as_for_one():
+    def waits(batch_size):
+        model, data = Linear(), samples()
+        with host_reads() as found:
+            predict(model, data, batch_size=batch_size, progress=False)
+        return sum(found.values())
+
+    assert waits(50) == waits(3) > 0
+
+
+def test_what_is_much_is_fetched_on_the_way(monkeypatch):
+    torch.manual_seed(0)
+    model, data = Linear(), samples()
+    whole = predict(model, data, batch_size=7, progress=False)
+    monkeypatch.setattr(predictions, "_HELD_BYTES", 500)
+    parts = predict(model, data, batch_size=7, progress=False)
+    for name in ("labels", "predicted", "entropy", "logits"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
 
 
 def test_logits_are_dropped_where_they_are_not_needed():

@@ -87,7 +87,7 @@ def test_loss_against_float64_and_retain_labels_are_the_true_ones():
     forget = torch.arange(40) < 10
     # Of 3 draws, position p takes the (p mod 3)rd; label + 1 + draw mod 4, round the circle of five.
     draws = torch.tensor([0, 6, 11])
-    values = {"positions": torch.arange(40), "state": lambda index: draws}
+    values = {"positions": torch.arange(40), "state": lambda index, device: draws}
     steps = [(1, 3, 4)[position % 3] for position in range(10)]
     expected_labels = [(p % 5 + steps[p]) % 5 if p < 10 else p % 5 for p in range(40)]
     loss = RandomLabels().loss(loss_inputs(logits, labels, forget, **values))

@@ -91,6 +91,19 @@ def test_what_is_gone_keeps_the_figures_of_its_time(queue):
     assert ["three", "0", "3", "–", "–", "–", "–", "–"] in cells
 
 
+def test_many_runs_are_sampled_with_the_first_and_the_last_and_only_those_are_read(queue, monkeypatch):
+    from hf_lotus.requests import history
+
+    one = {"samples": 10, "original": side(0.95, 0.7), "reference": side(0.8, 0.6), "model": side(0.5, 0.5)}
+    for _ in range(5):
+        kept(queue, {"one": one}, {"original": {"retain": 0.97}, "model": {"retain": 0.85}})
+    monkeypatch.setattr(history, "_MOST_RUNS", 3)
+    (queue.runs()[1].folder / "measured.json").write_text("nothing that could be read")
+    table = history_table(queue.runs())
+    assert "| original | run 1 | run 4 | run 7 |" in table
+    assert "Of 7 runs 3 are shown: the first, the last, and some between them." in table
+
+
 def test_without_a_run_there_is_no_table(tmp_path):
     assert history_table(RequestQueue(tmp_path).runs()) == "No run has made a model yet."
 

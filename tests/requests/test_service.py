@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, concatenate_datasets, load_dataset
 
 from hf_lotus import SSD, LoTUS, UnlearningArguments
+from hf_lotus.data.images import ReadyImages
 from hf_lotus.data.loading import DatasetArguments
-from hf_lotus.models.loading import ModelArguments
+from hf_lotus.data.pixel_store import forget_pictures
+from hf_lotus.models.loading import ModelArguments, load_processor
 from hf_lotus.publishing.chain import check_chain
 from hf_lotus.requests.queue import DeletionRequest, RequestQueue
-from hf_lotus.requests.service import publish_latest, serve
+from hf_lotus.requests.service import RowsByDigest, publish_latest, serve
 
 
 @pytest.fixture
@@ -21,7 +23,8 @@ def serve_queue(tmp_path, model_and_data, datasets_cache):
         arguments = UnlearningArguments(
             str(tmp_path / "unused"), num_train_epochs=1, use_cpu=True, disable_tqdm=True, save_strategy="no"
         )
-        model, data = ModelArguments(str(tmp_path / "model")), DatasetArguments(str(tmp_path / "data"))
+        model = ModelArguments(str(tmp_path / "model"))
+        data = DatasetArguments(str(tmp_path / "data"), ready_images_dir=str(tmp_path / "ready"))
         return serve(queue, model, data, arguments, method or LoTUS(stop_margin=2.0), say=told.append)
 
     return queue, told, call
@@ -36,11 +39,19 @@ def test_what_was_served_comes_back_and_nothing_is_printed(serve_queue, tmp_path
     queue, told, call = serve_queue
     queue.add(request("known", "u3"))
     queue.add(request("unknown", "nobody"))
+    train = load_dataset(str(tmp_path / "data"), split="train")
+    # Another command, before, kept the pixels of all of them.
+    ReadyImages(train, load_processor(str(tmp_path / "model")), ready_images_dir=str(tmp_path / "ready"))
     served = call()
     assert served.run.number == 1 and served.run.is_done and list(served.run.plan["requests"]) == ["known"]
     assert list(served.refused) == ["unknown"] and "has no row" in served.refused["unknown"]
     assert served.history + "\n" == (queue.folder / "history.md").read_text() and "| known " in served.history
-    assert "| lotus" in told[-1] and told[:-1] == [text for text in told[:-1] if "look like one" in text]
+    asked = [row for row, user in enumerate(train["user_id"]) if user == "u3"]
+    assert told[0].startswith(f"{len(asked)} pictures to be forgotten had pixels in")
+    assert "| lotus" in told[-1] and all("look like one" in text for text in told[1:-1])
+    # The store has nothing left of them, though they were trained on and measured since, and has the others.
+    assert forget_pictures(tmp_path / "ready", train.select(asked)) == 0
+    assert forget_pictures(tmp_path / "ready", train) == len(train) - len(asked)
     printed = capsys.readouterr().out  # `Trainer` prints its logs where there is no bar
     assert "| lotus" not in printed and "unknown" not in printed and not (tmp_path / "unused").exists()
 
@@ -99,3 +110,17 @@ def test_with_nothing_open_nothing_is_done(serve_queue):
     queue.add(request("unknown", "nobody"))
     assert call().run is None and told == ["No open request can be served."]
     assert publish_latest(queue, "me/model") is None
+
+
+def test_rows_by_digest_are_those_of_a_walk_through_all():
+    digests = np.array([f"{value:064x}" for value in np.random.default_rng(0).integers(0, 40, 100)])
+    rows_with = RowsByDigest(digests)
+    for wanted in (
+        [],
+        [digests[3]],
+        sorted(set(digests.tolist()))[5:20],
+        ["f" * 64],
+        [digests[0], digests[0], "0" * 64],
+    ):
+        assert rows_with(wanted).tolist() == np.flatnonzero(np.isin(digests, wanted)).tolist()
+    assert RowsByDigest(digests[:0])([digests[0]]).tolist() == []

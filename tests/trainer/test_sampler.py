@@ -373,3 +373,34 @@ class TestParts:
         for which in (replace(ALONE, part=5), replace(PAIRED, part=5)):
             with pytest.raises(ValueError, match="has no samples"):
                 dealt(30, 70, which, 16, **self.OPTIONS)[1].steps(0)
+
+
+class TestCounts:
+    """What is known of each batch without looking at it, against a count."""
+
+    @pytest.mark.parametrize(
+        "passes",
+        [MIXED, (ALONE, KEPT), PAIRED, Pass(forget_share=0.25, samples=64), Pass(forget_every=2)],
+        ids=["mixed", "two passes", "pairs", "balanced", "in turn"],
+    )
+    def test_they_are_those_of_the_batches(self, passes):
+        ranks, sampler = dealt(13, 50, passes, 4, ranks=2, accumulation=2, at_least=2, index=1)
+        for step, parts in enumerate(steps_of(ranks, 2)):
+            once = [p for p in flat(parts) if p < 63]
+            forgotten = sum(p < 13 for p in once)
+            assert sampler.counted(step) == (len(once) - forgotten, forgotten)
+            for turn in range(2):
+                mine = [p % 63 for p in parts[2 * turn]]
+                assert sampler.shown(step, turn) == (sum(p >= 13 for p in mine), sum(p < 13 for p in mine))
+
+    def test_of_repeated_samples_only_the_first_counts(self):
+        """Three samples for four batches of two: five are repeated, and known by their numbers."""
+        _, sampler = dealt(3, 40, ALONE, 8, ranks=2, accumulation=2, at_least=2)
+        assert sampler.counted(0) == (0, 3) and sampler.shown(0, 0) == (0, 2)
+
+    def test_each_round_has_its_own(self):
+        _, sampler = dealt(13, 50, MIXED, 4)
+        first = [sampler.shown(step, 0) for step in range(16)]
+        sampler.set_epoch(1)
+        assert first != [sampler.shown(step, 0) for step in range(16)]
+        assert sum(sampler.shown(step, 0).forgotten for step in range(16)) == 13

@@ -37,6 +37,24 @@ def test_asked_once_or_in_each_step_it_gives_the_same_loss(make, model, method):
     assert runs[None] == pytest.approx(runs[False], abs=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_on_the_device_or_in_a_file_they_are_the_same(make, dtype):
+    ends = []
+    for on_device in (True, False):
+        arguments = {"teacher_logits_dtype": dtype, "keep_on_device": on_device, "num_train_epochs": 1}
+        trainer = make("resnet", arguments=arguments)
+        placed = []
+        keep = trainer._teacher.keep_logits
+        trainer._teacher.keep_logits = lambda *a, keep=keep, t=trainer, p=placed, **o: (
+            keep(*a, **o),
+            p.append(t._teacher._placed is not None),
+        )
+        trainer.train()
+        assert placed == [on_device]
+        ends.append(weights(trainer.model))
+    assert equal(*ends)
+
+
 def test_in_half_the_room_the_loss_is_that_of_rounded_logits(make):
     runs = []
     for dtype in ("float32", "bfloat16"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from datasets import ClassLabel
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from hf_lotus import UnlearningTrainer
 from hf_lotus.methods import Round
@@ -96,8 +96,39 @@ def test_diverging_logits_stop_the_run_and_keep_the_last_checkpoint(make, tmp_pa
     trainer = make("vit", Diverge(-1), arguments={"save_strategy": "epoch"})
     with pytest.raises(FloatingPointError, match="not finite"):
         trainer.train()
+    # Asked at the border of the round, before anything is told or kept of it.
+    assert trainer.state.global_step == 16 and [e["epoch"] for e in trainer.state.log_history if "loss" in e] == [1.0]
     kept = type(trainer.model).from_pretrained(tmp_path / "out" / "checkpoint-8")
     assert all(torch.isfinite(value).all() for value in kept.state_dict().values())
+
+
+def test_they_are_told_at_the_first_log_where_steps_are_logged(make):
+    @dataclass(frozen=True)
+    class Diverge(StopBefore):
+        def loss(self, inputs):
+            return super().loss(inputs) * float("nan")
+
+    trainer = make("vit", Diverge(-1), arguments={"logging_strategy": "steps", "logging_steps": 2})
+    with pytest.raises(FloatingPointError, match="not finite"):
+        trainer.train()
+    assert trainer.state.global_step == 2 and not any("loss" in entry for entry in trainer.state.log_history)
+
+
+def test_nothing_is_saved_of_them_whoever_asks(make, tmp_path):
+    @dataclass(frozen=True)
+    class Diverge(StopBefore):
+        def loss(self, inputs):
+            return super().loss(inputs) * float("nan")
+
+    class Late(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_save = state.global_step == 2
+
+    trainer = make("vit", Diverge(-1), arguments={"save_strategy": "steps", "save_steps": 1000})
+    trainer.add_callback(Late())
+    with pytest.raises(FloatingPointError, match="not finite"):
+        trainer.train()
+    assert trainer.state.global_step == 2 and not list((tmp_path / "out").glob("checkpoint-*/*.safetensors"))
 
 
 def test_half_precision_weights(make, tiny_model):

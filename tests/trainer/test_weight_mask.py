@@ -21,6 +21,8 @@ def take_steps(model, optimizer, steps=5, mask=None, seed=1):
     for _ in range(steps):
         optimizer.zero_grad()
         model(torch.randn(4, 3, generator=generator)).square().sum().backward()
+        if mask is not None:
+            mask.still()
         optimizer.step()
         if mask is not None:
             mask.restore()
@@ -34,10 +36,11 @@ OPTIMIZERS = {
 
 def test_gradients_of_held_weights_are_zero_and_the_others_as_they_were():
     free, model = model_of(), model_of()
-    WeightMask(model, MASK, copy.deepcopy(model))
+    mask = WeightMask(model, MASK, copy.deepcopy(model))
     inputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     for each in (free, model):
         each(inputs).square().sum().backward()
+    mask.still()
     assert torch.equal(model.weight.grad, torch.where(MASK["weight"], free.weight.grad, 0.0))
     assert free.weight.grad.count_nonzero() == 6 and free.bias.grad.count_nonzero() == 2
     assert model.bias.grad.tolist() == [0.0, 0.0]  # not named: held whole
@@ -92,12 +95,29 @@ def test_the_movable_weights_move_as_they_would_alone():
     torch.testing.assert_close(model.weight.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_removed_it_lets_every_weight_move_again():
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_it_holds_the_bits_of_what_is_no_number_or_minus_zero_in_any_precision(dtype):
+    model = torch.nn.Linear(4, 1, bias=False, dtype=dtype)
+    given = torch.tensor([[-0.0, 1.5, -0.0, 2.5]], dtype=dtype)
+    original = copy.deepcopy(model)
+    for each in (model, original):
+        each.weight.data = given.clone()
+    mask = WeightMask(model, {"weight": torch.tensor([[False, False, True, True]])}, original)
+    model.weight.data = torch.tensor([[3.0, float("nan"), -0.0, float("inf")]], dtype=dtype)
+    model.weight.grad = torch.tensor([[float("nan"), -1.0, -0.0, -1.0]], dtype=dtype)
+    mask.still()
+    mask.restore()
+    assert model.weight.detach().tolist() == [[-0.0, 1.5, -0.0, float("inf")]]
+    assert model.weight.detach().signbit().tolist() == [[True, False, True, False]]
+    assert model.weight.grad.tolist() == [[0.0, 0.0, -0.0, -1.0]]
+
+
+def test_let_go_every_weight_moves_again():
     model, free = model_of(), model_of()
     mask = WeightMask(model, MASK, copy.deepcopy(model))
-    mask.remove()
+    mask.hold(False)
     for each in (model, free):
-        take_steps(each, OPTIMIZERS["sgd"](each.parameters()))
+        take_steps(each, OPTIMIZERS["sgd"](each.parameters()), mask=mask if each is model else None)
     assert torch.equal(model.weight, free.weight) and torch.equal(model.bias, free.bias)
 
 
@@ -140,4 +160,5 @@ def test_gradients_are_whole_while_nothing_is_held():
     assert not mask.holds
     for each in (free, model):
         each(torch.ones(1, 3)).square().sum().backward()
+    mask.still()
     assert torch.equal(model.weight.grad, free.weight.grad) and torch.equal(model.bias.grad, free.bias.grad)
