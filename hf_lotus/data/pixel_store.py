@@ -178,9 +178,11 @@ def _keys_of(path: Path) -> list[bytes] | None:
     except FileNotFoundError:
         return []  # another process has deleted it
     except (SafetensorError, OSError):
-        return _discard(path)
+        _discard(path)
+        return None
     if keys.dtype != torch.uint8 or keys.ndim != 2 or keys.shape[1] != _KEY_BYTES:
-        return _discard(path)
+        _discard(path)
+        return None
     flat = keys.numpy().tobytes()
     return [flat[start : start + _KEY_BYTES] for start in range(0, len(flat), _KEY_BYTES)]
 
@@ -192,7 +194,8 @@ def _whole(path: Path) -> dict[str, Tensor] | None:
     except FileNotFoundError:
         return None
     if hashlib.sha256(content).hexdigest() != path.name.removesuffix(_SUFFIX):
-        return _discard(path)
+        _discard(path)
+        return None
     return load(content)
 
 
