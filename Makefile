@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test test-oldest coverage quality types style docs benchmark shipped-help house clean
+.PHONY: demo test test-oldest test-timm coverage quality types style docs benchmark shipped-help house clean
 
 # What holds the trainer to transformers' own, by which the oldest release that is allowed is told from a newer one.
 OLDEST := .venv-oldest
+TIMM := .venv-timm
 SEAM := seam trainer trainer_resume trainer_rounds
 
 $(READY): pyproject.toml constraints.txt
@@ -37,6 +38,14 @@ $(OLDEST)/.ready: pyproject.toml constraints-oldest.txt
 test-oldest: $(OLDEST)/.ready  ## the trainer's tests with the oldest transformers that is allowed
 	$(OLDEST)/bin/python -m pytest tests/test_layering.py $(SEAM:%=tests/trainer/test_%.py)
 
+$(TIMM)/.ready: pyproject.toml constraints-timm.txt
+	$(PYTHON) -m venv $(TIMM)
+	$(TIMM)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-timm.txt --editable ".[test,timm]" torchvision
+	touch $@
+
+test-timm: $(TIMM)/.ready  ## timm's models, where torch and torchvision fit each other
+	$(TIMM)/bin/python -m pytest tests/models/test_timm.py
+
 quality: $(READY)  ## what CI asks of the style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -64,4 +73,4 @@ house: $(READY)  ## a picture of the rooms of the package and of what imports wh
 	$(BIN)/python -m tests.support.imports docs/house.svg
 
 clean:
-	rm -rf $(VENV) $(OLDEST) demo_output site
+	rm -rf $(VENV) $(OLDEST) $(TIMM) demo_output site

@@ -3,8 +3,8 @@
     python benchmarks/docs_tables.py
 
 A table stands between `<!-- results: FILE | column | column -->` and `<!-- end of results -->`, FILE being a path
-under `docs/`: a CSV, the `results.json` of a benchmark, or a page whose first table is meant. With the word `unmarked`
-among the columns, bold and italics are left out.
+under `docs/`: a CSV, the `results.json` of a benchmark or a comparison, or a page whose first table is meant. With
+the word `unmarked` among the columns, bold and italics are left out.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def read(path: Path) -> list[list[str]]:
         return cells(text)
     with tempfile.TemporaryDirectory() as folder:  # a report holds its runs in one file, and each is a result
         results = []
-        for number, run in enumerate(json.loads(text)["runs"]):
+        document = json.loads(text)
+        for number, run in enumerate(document.get("runs", [document])):
             part = Path(folder) / f"{number}.json"
             part.write_text(json.dumps(run), encoding="utf-8")
             results.append(UnlearningResult.from_json(part))

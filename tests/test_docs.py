@@ -56,7 +56,7 @@ NOT_RUN = {
     "make benchmark": "measures for minutes, with nothing else on the machine; its target must exist",
 }
 # Languages of blocks that say nothing to run.
-SILENT = {"bibtex": "a citation"}
+SILENT = {"bibtex": "a citation", "console": "commands on packages which these tests do not fetch"}
 
 # What a command is given besides: less to do, of what other tests do in full. A benchmark takes from an hour to days.
 REDUCED = {

@@ -21,6 +21,7 @@ from hf_lotus.audit.pool import Pool
 from hf_lotus.data.batches import read_dataset_labels
 from hf_lotus.data.columns import InputOptions, SampleColumns
 from hf_lotus.data.prepared import num_samples, ready_splits
+from hf_lotus.data.samples import kind_of
 from hf_lotus.evaluation.features import classifier_head, predicted_with_features
 from hf_lotus.evaluation.findings import AuditReport
 from hf_lotus.evaluation.predictions import predict
@@ -127,6 +128,7 @@ def audit(
         bar.set_description("Audit: judging")
         about = {
             "class_wise": class_wise,
+            "kind": kind_of(splits["forget"]),
             "samples": samples,
             "relearn_rows": num_samples(required(splits, "retain")),
             "seed": seed,

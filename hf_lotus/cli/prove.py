@@ -1,14 +1,12 @@
-"""`hf-lotus prove`: prove of one picture that it is in a record, so that the proof needs no other sample."""
+"""`hf-lotus prove`: prove of one sample that it is in a record, so that the proof needs no other sample."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-
-from datasets import Dataset, Features, Image
 
 from hf_lotus.cli.flags import flag_parser
-from hf_lotus.publishing.digests import Salt, sample_contents
+from hf_lotus.cli.sample_files import SAMPLE_FILES
+from hf_lotus.publishing.digests import Salt
 from hf_lotus.publishing.hub import fetch
 from hf_lotus.publishing.merkle import InclusionProof
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord
@@ -20,6 +18,8 @@ class ProveArguments:
     """What to prove, or what to check."""
 
     image: str | None = field(default=None, metadata={"help": "The picture, as it is in the data set."})
+    text: str | None = field(default=None, metadata={"help": "Or the text: a file with it, to the last character."})
+    audio: str | None = field(default=None, metadata={"help": "Or the clip: a file with it."})
     label: int | None = field(default=None, metadata={"help": "Its class's number in the data set."})
     salt_file: str | None = field(default=None, metadata={"help": "The salt of the record, from its owner."})
     output: str = field(default="proof.json", metadata={"help": "Where to write the proof."})
@@ -34,11 +34,14 @@ def run(argv: list[str]) -> int:
     parser = flag_parser(ProveArguments, "prove")
     parser.add_argument("model", help="The published model: a Hub id or a local folder.")
     arguments, given = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
-    making = (arguments.image, arguments.label, arguments.salt_file)
-    if arguments.check is None and None in making:
-        raise ValueError("A proof is made of --image, --label and --salt_file; --check checks one.")
-    if arguments.check is not None and any(value is not None for value in making):
-        raise ValueError("--check needs neither --image, --label nor --salt_file: the proof names the digest.")
+    asked = {kind: path for kind in SAMPLE_FILES if (path := getattr(arguments, kind)) is not None}
+    making = (arguments.label, arguments.salt_file)
+    if arguments.check is None and (len(asked) != 1 or None in making):
+        raise ValueError(
+            "A proof is made of one of --image, --text and --audio, with --label and --salt_file; --check checks one."
+        )
+    if arguments.check is not None and (asked or any(value is not None for value in making)):
+        raise ValueError("--check needs neither a sample, --label nor --salt_file: the proof names the digest.")
     record = ForgetSetRecord.from_json(fetch(given.model, arguments.revision) / RECORD)
     if record.digests is None:
         raise ValueError("The record has no digests of samples, so nothing can be proven of one.")
@@ -48,13 +51,13 @@ def run(argv: list[str]) -> int:
         holds = proof.leads_to(root)
         said = "is one of the forgotten samples'" if holds else "is NOT proven to be one of the forgotten samples'"
         print(f"Digest {proof.digest} {said}; Merkle root {root}.")
-        print("It takes the salt to say of which picture it is.")
+        print("It takes the salt to say of which sample it is.")
         return 0 if holds else 1
     salt = Salt.read(arguments.salt_file)
     if check_salt(record, salt).holds is False:
         raise ValueError(f"{arguments.salt_file} is not the salt of this record, which commits to another.")
     proof = InclusionProof.of(
-        record.digests["samples"], salt.digest(_content(arguments.image, record), arguments.label)
+        record.digests["samples"], salt.digest(_content(*asked.popitem(), record), arguments.label)
     )
     if not proof.leads_to(root):
         raise ValueError(
@@ -65,12 +68,9 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _content(image: str, record: ForgetSetRecord) -> bytes:
-    """The digest of a picture's content."""
+def _content(kind: str, path: str, record: ForgetSetRecord) -> bytes:
+    """The digest of a sample's content."""
     assert record.digests is not None
-    if record.digests["content"] != "pixels":
-        raise ValueError("The record's digests are not of pictures.")
-    if not Path(image).is_file():
-        raise FileNotFoundError(f"There is no picture {image}.")
-    picture = Dataset.from_dict({"image": [image]}, features=Features({"image": Image()}))
-    return sample_contents(picture)[1][0].tobytes()
+    if record.digests["content"] != SAMPLE_FILES[kind].content:
+        raise ValueError(f"The record's digests are not of {SAMPLE_FILES[kind].name}s.")
+    return SAMPLE_FILES[kind].digest(path)

@@ -7,18 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
-from datasets import Dataset, Features, Image
+from datasets import Dataset
 from PIL import Image as PILImage
 
 from hf_lotus.cli.devices import DeviceArguments
 from hf_lotus.cli.flags import flag_parser
+from hf_lotus.cli.sample_files import SAMPLE_FILES
 from hf_lotus.data.columns import find_image_column
 from hf_lotus.data.loading import DatasetArguments
 from hf_lotus.data.perceptual import find_lookalikes, perceptual_hashes
 from hf_lotus.evaluation.results import retrained_row
 from hf_lotus.models.loading import all_retrained
 from hf_lotus.publishing.chain import check_chain
-from hf_lotus.publishing.digests import Salt, sample_contents
+from hf_lotus.publishing.digests import Salt
 from hf_lotus.publishing.disclosure import read_owners_record
 from hf_lotus.publishing.hub import fetch, names_at
 from hf_lotus.publishing.record import ForgetSetRecord
@@ -68,6 +69,9 @@ class VerifyArguments:
         default=None,
         metadata={"nargs": "+", "help": "The same for texts: files, each with one text, to the last character."},
     )
+    audio: list[str] | None = field(
+        default=None, metadata={"nargs": "+", "help": "The same for clips: files, each with one clip."}
+    )
     expect: str | None = field(
         default=None,
         metadata={"choices": ["in", "out"], "help": "Fail unless each of these is in the forget set, or out of it."},
@@ -99,10 +103,11 @@ def run(argv: list[str]) -> int:
     parser.add_argument("model", help="The published model: a Hub id or a local folder; or the folder of a queue.")
     _leave_open(parser)
     arguments, at, data_arguments, given = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
-    asked = arguments.image or arguments.text
+    asked = any(getattr(arguments, kind) for kind in SAMPLE_FILES)
     if (asked or arguments.expect) and not (asked and arguments.salt_file):
         raise ValueError(
-            "--image and --text need --salt_file, and --expect needs one of them: without the salt no digest is known."
+            "--image, --text and --audio need --salt_file, and --expect needs one of them: without the salt no digest "
+            "is known."
         )
     if is_queue(given.model):
         return _say(_queue(Path(given.model)))
@@ -181,7 +186,7 @@ def _with_record(
         yield (fits := check_salt(record, salt))
         if not fits.holds:
             return
-    for kind in _ASKED:
+    for kind in SAMPLE_FILES:
         if given := getattr(arguments, kind):
             assert salt is not None
             yield from _samples(record, salt, kind, given, arguments.expect)
@@ -233,29 +238,13 @@ def _fill_in(data: DatasetArguments, record: ForgetSetRecord) -> None:
 def _samples(
     record: ForgetSetRecord, salt: Salt, kind: str, paths: Sequence[str], expect: str | None
 ) -> Iterator[Check]:
-    """Whether each of some pictures or texts is in the forget set."""
-    content, name, read = _ASKED[kind]
-    if record.digests is None or record.digests["content"] != content:
-        yield Check(f"the {name}s", None, f"the record has no digests of {name}s")
+    """Whether each of some pictures, texts or clips is in the forget set."""
+    file = SAMPLE_FILES[kind]
+    if record.digests is None or record.digests["content"] != file.content:
+        yield Check(f"the {file.name}s", None, f"the record has no digests of {file.name}s")
         return
     for path in paths:
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"There is no {name} {path}.")
-        digest = sample_contents(read(path))[1][0].tobytes()
-        yield check_sample(record, salt, path, digest, None if expect is None else expect == "in")
-
-
-def _picture(path: str) -> Dataset:
-    return Dataset.from_dict({"image": [path]}, features=Features({"image": Image()}))
-
-
-def _text(path: str) -> Dataset:
-    # Newlines are left as they are: a text is known by its characters.
-    return Dataset.from_dict({"text": [Path(path).read_bytes().decode()]})
-
-
-# Flag → what the record must have digests of, what to call it, and how a file of it is read.
-_ASKED = {"image": ("pixels", "picture", _picture), "text": ("text", "text", _text)}
+        yield check_sample(record, salt, path, file.digest(path), None if expect is None else expect == "in")
 
 
 def _lookalikes(paths: Iterable[str], forgotten: Dataset, image_column: str | None) -> Iterator[Check]:

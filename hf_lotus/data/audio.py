@@ -5,6 +5,7 @@ The only room that knows about sounds. WAV files are read by SciPy, all others b
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import mmap
@@ -75,8 +76,8 @@ class ReadyAudio(ReadySamples):
         self.input_name = cast(Any, extractor).model_input_names[0]
         self.masks = bool(getattr(extractor, "return_attention_mask", False))
         pads = max_length is not None and not self.masks
-        self.features, self.starts = _stored(self._featured(column, max_length, pads), self.input_name)
-        lengths = self.starts.diff().unique()
+        self.features, self.bounds = _stored(self._featured(column, max_length, pads), self.input_name)
+        lengths = (self.bounds[:, 1] - self.bounds[:, 0]).unique()
         self.is_even = len(lengths) == 1
         if not self.is_even and not self.masks:
             longest = int(lengths.max())
@@ -90,6 +91,12 @@ class ReadyAudio(ReadySamples):
     def source(self) -> datasets.Dataset:
         """The column of clips, as it is stored."""
         return self.clips
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> ReadyAudio:
+        """Some of the rows as a set of its own, which shares the features."""
+        part, wanted = copy.copy(self), torch.as_tensor(np.asarray(rows, dtype=np.int64))
+        part.labels, part.bounds, part.clips = self.labels[wanted], self.bounds[wanted], self.clips.select(rows)
+        return part
 
     def _featured(self, column: str, max_length: int | None, pads: bool) -> Iterator[np.ndarray]:
         """The features of each clip in turn, float32, shape (length, …)."""
@@ -109,8 +116,8 @@ class ReadyAudio(ReadySamples):
     def __getitems__(self, rows: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """Features (batch, longest of them, …) and labels (batch,) of the given rows, as one batch."""
         wanted = torch.as_tensor(rows)
-        bounds = zip(self.starts[wanted].tolist(), self.starts[wanted + 1].tolist(), strict=True)
-        return {**self._batch([self.features[a:b] for a, b in bounds]), "labels": self.labels[wanted]}
+        clips = [self.features[start:end] for start, end in self.bounds[wanted].tolist()]
+        return {**self._batch(clips), "labels": self.labels[wanted]}
 
     def joined(self, batches: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Batches laid end to end, each padded to the longest clip of them all."""
@@ -134,7 +141,7 @@ class ReadyAudio(ReadySamples):
 
 
 def _stored(clips: Iterator[np.ndarray], what: str) -> tuple[Tensor, Tensor]:
-    """Features of all clips laid end to end, in a file that is mapped into memory, and where each clip's begin."""
+    """Features of all clips laid end to end, in a file mapped into memory, and each clip's bounds (clips, 2)."""
     lengths, shape = [], None
     folder = datasets.config.HF_DATASETS_CACHE  # a system's temporary folder may itself be in memory
     folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +155,9 @@ def _stored(clips: Iterator[np.ndarray], what: str) -> tuple[Tensor, Tensor]:
         file.flush()
         buffer = mmap.mmap(file.fileno(), 0)
     assert shape is not None
-    return torch.frombuffer(buffer, dtype=torch.float32).view(-1, *shape), torch.tensor([0, *lengths]).cumsum(0)
+    ends = torch.tensor(lengths).cumsum(0)
+    bounds = torch.stack([ends - torch.tensor(lengths), ends], dim=1)
+    return torch.frombuffer(buffer, dtype=torch.float32).view(-1, *shape), bounds
 
 
 def undecoded(dataset: datasets.Dataset, column: str) -> datasets.Dataset:

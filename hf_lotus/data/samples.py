@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeGuard
 
 import datasets
+import numpy as np
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from hf_lotus.data.images import Augmentation
 
 
@@ -39,6 +42,10 @@ class ReadySamples(torch.utils.data.Dataset, ABC):
     @abstractmethod
     def __getitems__(self, rows: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """The given rows as one batch, with `labels` of shape (batch,)."""
+
+    @abstractmethod
+    def select(self, rows: Sequence[int] | np.ndarray) -> Self:
+        """Some of the rows, in the order that they are named, as a set of its own which shares what was made ready."""
 
     def __getitem__(self, row: int) -> dict[str, Tensor]:
         return {name: values[0] for name, values in self.__getitems__([row]).items()}

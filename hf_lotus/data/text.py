@@ -5,6 +5,7 @@ The only room that knows about texts. Tokens are kept end to end without padding
 
 from __future__ import annotations
 
+import copy
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -71,7 +72,7 @@ class ReadyText(ReadySamples):
         self.labels = torch.from_numpy(read_labels(dataset, find_label_column(dataset, label_column, num_labels)))
         self.texts, self.tokenizer = dataset.with_format(None).select_columns(list(columns)), tokenizer
         known = tokenizer.model_max_length if tokenizer.model_max_length < VERY_LARGE_INTEGER else None
-        self.tokens, self.starts = _tokenized(self.texts, tokenizer, max_length or known)
+        self.tokens, self.bounds = _tokenized(self.texts, tokenizer, max_length or known)
 
     @property
     def source(self) -> datasets.Dataset:
@@ -81,12 +82,18 @@ class ReadyText(ReadySamples):
     @property
     def longest(self) -> int:
         """Tokens of the longest text."""
-        return int(self.starts.diff().max())
+        return int((self.bounds[:, 1] - self.bounds[:, 0]).max())
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> ReadyText:
+        """Some of the rows as a set of its own, which shares the tokens."""
+        part, wanted = copy.copy(self), torch.as_tensor(np.asarray(rows, dtype=np.int64))
+        part.labels, part.bounds, part.texts = self.labels[wanted], self.bounds[wanted], self.texts.select(rows)
+        return part
 
     def __getitems__(self, rows: Sequence[int] | Tensor) -> dict[str, Tensor]:
         """Tokens (batch, longest of them) and labels (batch,) of the given rows, as one padded batch."""
         wanted = torch.as_tensor(rows)
-        bounds = list(zip(self.starts[wanted].tolist(), self.starts[wanted + 1].tolist(), strict=True))
+        bounds = self.bounds[wanted].tolist()
         unpadded = {name: [flat[a:b].tolist() for a, b in bounds] for name, flat in self.tokens.items()}
         return {**self._padded(unpadded), "labels": self.labels[wanted]}
 
@@ -105,7 +112,7 @@ class ReadyText(ReadySamples):
 def _tokenized(
     texts: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, limit: int | None
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Tokens of all rows laid end to end, by the model's names for them, and where each row's begin; int32 and int64.
+    """Tokens of all rows laid end to end, by the model's names for them (int32), and each row's bounds (rows, 2).
 
     The attention mask is not kept: without padding it is one everywhere.
     """
@@ -121,8 +128,9 @@ def _tokenized(
                 blocks.setdefault(name, []).append(np.fromiter((v for row in values for v in row), dtype=np.int32))
             lengths += [len(row) for row in found[tokenizer.model_input_names[0]]]
             bar.update(len(lengths) - bar.n)
-    starts = torch.tensor([0, *lengths]).cumsum(0)
-    return {name: torch.from_numpy(np.concatenate(parts)) for name, parts in blocks.items()}, starts
+    ends = torch.tensor(lengths).cumsum(0)
+    bounds = torch.stack([ends - torch.tensor(lengths), ends], dim=1)
+    return {name: torch.from_numpy(np.concatenate(parts)) for name, parts in blocks.items()}, bounds
 
 
 def _require_texts(rows: Mapping[str, Sequence[str | None]], start: int) -> None:

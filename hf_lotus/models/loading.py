@@ -22,6 +22,7 @@ from transformers.utils import CONFIG_NAME, is_torchvision_available
 
 import hf_lotus.models.cifar_resnet  # noqa: F401 - registers a model
 from hf_lotus.models.adapters import AdapterArguments, adapter_of, with_adapter
+from hf_lotus.models.architectures import register_architecture
 from hf_lotus.models.checks import require_possible
 from hf_lotus.models.tasks import IMAGE, TASKS, find_task
 from hf_lotus.utils.names import nearby, require_name
@@ -102,6 +103,7 @@ def _whole(
     name: str, revision: str | None, task: str | None, may_lack_head: bool = False, **options: Any
 ) -> PreTrainedModel:
     require_possible(PretrainedConfig.get_config_dict(name, revision=revision)[0])
+    register_architecture(name, revision)
     model, found = TASKS[find_task(name, revision, task)].auto_model.from_pretrained(
         name,
         revision=revision,

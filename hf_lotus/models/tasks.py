@@ -20,9 +20,11 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PretrainedConfig,
 )
 
 from hf_lotus.models.adapters import without_wrapper
+from hf_lotus.models.architectures import register_architecture
 from hf_lotus.utils.text import nearest
 
 IMAGE, TEXT, AUDIO = "image-classification", "text-classification", "audio-classification"
@@ -76,15 +78,21 @@ def find_task(name: str | Path, revision: str | None = None, task: str | None = 
         task: the user's choice, which overrules both.
 
     Raises:
-        ValueError: if there is no such task here, or it cannot be told.
+        ValueError: if there is no such task here, it cannot be told, or it is not one of the model's family.
         OSError: if there is no such model.
     """
     if task is not None:
         if task not in TASKS:
             raise ValueError(f"There is no task {task!r}. {nearest(task, list(TASKS))}")
+        try:
+            config, possible = _possible_tasks(name, revision)
+        except (OSError, ValueError):  # a processor may stand alone; of a model, loading it says what is wrong
+            return task
+        if possible and task not in possible:
+            known = " or ".join(possible)
+            raise ValueError(f"{name} is a model for {known} ({config.model_type}), not for {task}.")
         return task
-    config = AutoConfig.from_pretrained(name, revision=revision)
-    possible = [each for each, kind in TASKS.items() if type(config) in kind.models]
+    config, possible = _possible_tasks(name, revision)
     if len(possible) > 1:  # a family that reads pictures and texts: the architecture tells
         written = set(config.architectures or ())
         possible = [each for each in possible if written & _classes(TASKS[each], type(config))] or possible
@@ -95,6 +103,13 @@ def find_task(name: str | Path, revision: str | None = None, task: str | None = 
         said = f"can be a model for {' or '.join(possible)}" if possible else f"is no classifier ({config.model_type})"
         raise ValueError(f"{name} {said}. Give task: one of {', '.join(TASKS)}.")
     return possible[0]
+
+
+def _possible_tasks(name: str | Path, revision: str | None) -> tuple[PretrainedConfig, list[str]]:
+    """A model's configuration, and the tasks that transformers has a model of its family for."""
+    register_architecture(name, revision)
+    config = AutoConfig.from_pretrained(name, revision=revision)
+    return config, [each for each, kind in TASKS.items() if type(config) in kind.models]
 
 
 def _classes(kind: ClassifierKind, config: type) -> set[str]:

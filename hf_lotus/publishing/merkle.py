@@ -5,7 +5,7 @@ samples' salted digests in their sorted order. A proof is the audit path of sect
 leaf and the root the hash of its other half, at most ⌈log2 n⌉ of them. It is checked as RFC 9162, section 2.1.3.2,
 says, against a root that came another way: from a signed record, or from the owner when the request was served.
 
-What a proof tells: this digest was in the list. It takes the salt to say of which picture the digest is; whoever asked
+What a proof tells: this digest was in the list. It takes the salt to say of which sample the digest is; whoever asked
 to be forgotten may be given their sample's digest and its proof, and keeps both.
 """
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from hf_lotus.evaluation.findings import AUDIT, CANNOT_TELL, FOUND, NOTHING, TIERS, AuditReport, Finding, Reading
 from hf_lotus.evaluation.results import ORIGINAL, RETRAIN, is_retrained_row
-from hf_lotus.reporting.audit_texts import NOT_SHOWN, WORDS
+from hf_lotus.reporting.audit_texts import Words, name_of, not_shown, words_of
 from hf_lotus.reporting.html import rendered
 from hf_lotus.reporting.svg import dots
 from hf_lotus.utils.files import write_whole
@@ -26,7 +26,8 @@ _MARKS = {
 
 def write_audit_page(path: str | Path, report: AuditReport) -> None:
     """Write the page; the file appears whole or not at all. It needs no network, and names in it stay text."""
-    tests = [_test(finding, report.name) for finding in report.findings]
+    kind = report.asked.get("kind")
+    tests = [_test(finding, report.name, kind) for finding in report.findings]
     page = rendered(
         "audit.html",
         name=report.name,
@@ -36,7 +37,7 @@ def write_audit_page(path: str | Path, report: AuditReport) -> None:
         tests=[test for test in tests if test["verdict"] is not None],
         left_out=[test for test in tests if test["verdict"] is None],
         notes=list(report.notes),
-        not_shown=NOT_SHOWN,
+        not_shown=not_shown(kind),
         level=f"{report.level:.0%}",
         facts=_facts(report),
         document=AUDIT,
@@ -49,21 +50,21 @@ def _worst(report: AuditReport) -> str | None:
     return next((verdict for verdict in (FOUND, CANNOT_TELL, NOTHING) if verdict in verdicts), None)
 
 
-def _test(finding: Finding, name: str) -> dict[str, Any]:
-    words, (verdict, kind, mark) = WORDS[finding.tier], _MARKS[finding.verdict]
+def _test(finding: Finding, name: str, kind: str | None) -> dict[str, Any]:
+    words, (verdict, look, mark) = words_of(finding.tier, kind), _MARKS[finding.verdict]
     read = [reading for reading in finding.readings if reading.value is not None]
     return {
         "title": TIERS[finding.tier],
         "verdict": finding.verdict,
         "shown": verdict,
-        "kind": kind,
+        "kind": look,
         "mark": mark,
         "words": words,
         "reason": finding.reason,
         "rule": finding.rule,
         "found": _sentence(finding),
-        "besides": _besides(finding),
-        "figure": Markup(_figure(finding, read)) if read else "",
+        "besides": _besides(finding, kind),
+        "figure": Markup(_figure(finding, words, read)) if read else "",
         "header": ["model", "figure", "95 % interval", "p", "rule"],
         "rows": [_row(reading) for reading in finding.readings],
         "counts": [(what.replace("_", " "), count) for what, count in finding.counts.items()],
@@ -71,8 +72,7 @@ def _test(finding: Finding, name: str) -> dict[str, Any]:
     }
 
 
-def _figure(finding: Finding, read: list[Reading]) -> str:
-    words = WORDS[finding.tier]
+def _figure(finding: Finding, words: Words, read: list[Reading]) -> str:
     values = [
         (reading.model, reading.value, reading.interval, _kind(reading.model))
         for reading in read
@@ -117,7 +117,7 @@ def _sentence(finding: Finding) -> str:
     return f"{said}." + (f" Beside it: {', '.join(others)}." if others else "")
 
 
-def _besides(finding: Finding) -> str:
+def _besides(finding: Finding, kind: str | None) -> str:
     """The second figure of relearning, whose rule goes by two, of the audited model."""
     own = finding.audited
     if own is None or "gap_after" not in own.more:
@@ -126,8 +126,8 @@ def _besides(finding: Finding) -> str:
     low, high = map(_number, more["gap_after_interval"])
     said = (
         f"After the training it gets {more['forget_accuracy_after']:.1%} of the forgotten and "
-        f"{more['unseen_accuracy_after']:.1%} of unseen pictures right, a difference of {_number(more['gap_after'])}, "
-        f"between {low} and {high}."
+        f"{more['unseen_accuracy_after']:.1%} of unseen {name_of(kind)}s right, a difference of "
+        f"{_number(more['gap_after'])}, between {low} and {high}."
     )
     if own.accused and own.interval is not None and own.interval[0] <= 0:
         said += " It is by this that the test accuses the model: what it knows never went away."

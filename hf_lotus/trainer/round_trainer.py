@@ -258,7 +258,8 @@ class RoundTrainer(Trainer):
         self._batch_id = (step, self._batch_id[1] + 1 if self._batch_id[0] == step else 0)
         seed = derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id)
         self._noise.manual_seed(seed)
-        torch.manual_seed(seed)
+        # To seed devices that are not there takes as long as a tiny model's step: each call keeps its traceback.
+        (torch.default_generator if self.args.device.type == "cpu" else torch).manual_seed(seed)
         np.random.seed(seed % 2**32)
 
     @property

@@ -40,13 +40,13 @@ def forward_by_side(
     if min(len(rows) for rows in sides) < 2:
         return model(**inputs)
     with showing(len(sides[0]), 0):
-        first = model(**_rows(inputs, sides[0])).logits
+        of_retained = model(**_rows(inputs, sides[0])).logits
     with _buffers_left(model), showing(0, len(sides[1])):
-        second = model(**_rows(inputs, sides[1])).logits
+        of_forgotten = model(**_rows(inputs, sides[1])).logits
     # Where each sample of the batch lies in the two sides laid end to end.
     places = torch.empty_like(is_forget, dtype=torch.long)
     places.index_copy_(0, torch.cat(sides), torch.arange(len(is_forget), device=is_forget.device))
-    return ModelOutput(logits=torch.cat([first, second])[places])
+    return ModelOutput(logits=torch.cat([of_retained, of_forgotten])[places])
 
 
 def _rows(inputs: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:

@@ -83,6 +83,28 @@ def test_an_author_is_forgotten_measured_verified_and_published(owner, tmp_path,
         assert owner("verify", "me/forgotten") == 0
 
 
+def test_an_audit_calls_texts_texts_and_relearns_on_some_of_them(owner, tmp_path, capsys):
+    audited = tiny_text.tiny_bert()
+    audited.classifier.bias.data += 0.1
+    audited.save_pretrained("audited")
+    given = ["--original_model", "model", "--dataset_name", "data", *AUTHOR, "--relearn_rows", 40, "--use_cpu"]
+    assert owner("audit", "audited", *given) == 0
+    report = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert (report["asked"]["kind"], report["asked"]["relearn_rows"]) == ("text", 40)
+    page = (tmp_path / "audit" / "audit.html").read_text()
+    assert "forgotten texts" in page and "picture" not in page
+
+
+@pytest.mark.exhaustive  # many short runs; the choice itself knows nothing of kinds
+def test_a_method_is_chosen_for_texts(owner, tmp_path, capsys):
+    options = ["--model_name_or_path", "model", "--dataset_name", "data", "--output_dir", "out", *AUTHOR]
+    options += ["--method", "auto", "--auto_methods", "finetune", "--auto_budget", 2500]
+    assert owner("unlearn", *options, "--use_cpu", "--disable_tqdm", "True") == 0
+    tried = UnlearningResult.from_json("out/results.json").provenance["auto"]["tried"]
+    assert {each["name"] for each in tried} == {"lotus", "finetune"}
+    assert ForgetSetRecord.from_json("out/forget_set.json").task == "text-classification"
+
+
 def test_texts_cut_off_and_columns_named_are_recorded_and_taken_again(owner, tmp_path, capsys):
     assert unlearn(owner, "--text_column", "text", "--max_length", 6, "--task", "text-classification") == 0
     loading = json.loads((tmp_path / "out" / "forget_set.json").read_text())["loading"]
@@ -127,7 +149,7 @@ def test_deletion_requests_of_authors(owner, capsys):
 
 def test_which_model_it_is_can_be_said_wrongly(owner, capsys):
     assert unlearn(owner, "--task", "image-classification") == 2
-    assert "transformers has no classifier of its kind" in capsys.readouterr().err
+    assert "a model for text-classification (bert), not for image-classification." in capsys.readouterr().err
 
 
 def test_the_example_script(owner, monkeypatch, capsys):

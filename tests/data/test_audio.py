@@ -7,7 +7,7 @@ from datasets import Audio, Dataset, Features, List, Value
 from scipy.io import wavfile
 
 from hf_lotus.data.audio import ReadyAudio, audio_content, read_clip, resampled
-from hf_lotus.data.duplicates import find_duplicates
+from hf_lotus.data.duplicates import content_digests, find_duplicates
 from hf_lotus.data.prepared import ready
 from hf_lotus.publishing.digests import sample_contents
 from hf_lotus.trainer.round_data import RoundDataset
@@ -41,6 +41,13 @@ def test_a_batch_is_what_the_extractor_gives(data):
     assert_same(samples.__getitems__(rows), own_batch(rows))
     assert_same({name: value[None] for name, value in samples[7].items()}, own_batch([7]))
     assert samples.labels.tolist() == LABELS.tolist() and len(samples) == 30
+
+
+def test_some_rows_are_a_set_of_their_own(data):
+    samples = ReadyAudio(data, EXTRACTOR)
+    part = samples.select([7, 3, 5]).select(np.array([2, 0]))
+    assert_same(part.__getitems__([0, 1]), samples.__getitems__([5, 7]))
+    assert np.array_equal(content_digests(part.source), content_digests(data.select([5, 7])))
 
 
 def test_however_clips_are_stored_they_are_the_same(data):

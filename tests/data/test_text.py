@@ -44,6 +44,15 @@ def test_a_batch_is_what_the_tokenizers_own_collator_gives(data, side):
     assert samples.labels.tolist() == data["label"][:] and len(samples) == 60
 
 
+def test_some_rows_are_a_set_of_their_own(data):
+    samples = ReadyText(data, TOKENIZER)
+    part = samples.select([7, 3, 59]).select(np.array([2, 0]))
+    assert same(part.__getitems__([0, 1]), samples.__getitems__([59, 7]))
+    assert part.source["text"][:] == [data[59]["text"], data[7]["text"]] and len(part) == 2
+    assert part.longest == max(len(TOKENIZER(text)["input_ids"]) for text in part.source["text"])
+    assert part.tokens["input_ids"].data_ptr() == samples.tokens["input_ids"].data_ptr(), "nothing is copied"
+
+
 def test_pickled_to_a_worker_it_gives_the_same(data):
     samples = ReadyText(data, TOKENIZER)
     assert same(pickle.loads(pickle.dumps(samples)).__getitems__([5, 1]), samples.__getitems__([5, 1]))

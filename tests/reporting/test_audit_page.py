@@ -8,7 +8,7 @@ from PIL import Image as PILImage
 from hf_lotus.audit.judgement import judge
 from hf_lotus.evaluation.findings import CANNOT_TELL, TIERS, AuditReport, Finding, not_measured
 from hf_lotus.reporting.audit_page import write_audit_page
-from hf_lotus.reporting.audit_texts import WORDS
+from hf_lotus.reporting.audit_texts import not_shown, words_of
 from hf_lotus.reporting.svg import dots
 from tests.reporting.test_report import HOSTILE, Reader
 from tests.support.browser import find_browser, open_page
@@ -28,8 +28,14 @@ def page(tmp_path_factory):
     return path
 
 
-def test_every_test_has_words():
-    assert list(WORDS) == list(TIERS)
+@pytest.mark.parametrize(
+    ("kind", "called"), [("image", "picture"), ("text", "text"), ("audio", "clip"), (None, "sample")]
+)
+def test_every_test_has_words_that_call_the_samples_what_they_are(kind, called):
+    said = " ".join(str(value) for tier in TIERS for value in vars(words_of(tier, kind)).values())
+    said += " ".join(not_shown(kind))
+    assert f"the forgotten {called}s" in said and f"{called.capitalize()} by {called}" in said
+    assert ("picture" in said) == (kind == "image") and "{" not in said
 
 
 def test_one_file_that_asks_for_nothing_and_names_that_stay_text(page):

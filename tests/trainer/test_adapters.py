@@ -1,12 +1,11 @@
 """Adapters alone are unlearned: the base stays to the bit, is in memory once, and the adapter is what is saved."""
 
+import runpy
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-
-pytest.importorskip("peft", reason="the extra `peft` is not installed")
-
 from huggingface_hub import ModelCard
 from peft import LoraConfig, PeftModel, get_peft_model
 
@@ -56,7 +55,7 @@ def base_weights(model):
 
 @pytest.mark.parametrize("method", [LoTUS(stop_margin=2.0), MarginMatching(), SSD(alpha=1.0)], ids=lambda m: m.name)
 def test_the_adapter_moves_and_the_base_does_not(tmp_path, method):
-    trainer = build(tmp_path, method)
+    trainer = build(tmp_path, method, max_steps=4)
     before, teacher = weights(trainer.model), weights(trainer.teacher)
     trainer.train()
     after = weights(trainer.model)
@@ -75,7 +74,7 @@ def test_the_teacher_is_no_second_copy_of_the_base(tmp_path):
 
 
 def test_a_run_broken_off_ends_with_the_same_bits(tmp_path):
-    arguments = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
+    arguments = {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
     whole = build(tmp_path, **arguments)
     whole.train()
     first = whole.sampler.first_step(1)
@@ -126,7 +125,7 @@ def test_from_flags_to_a_published_adapter(tmp_path, monkeypatch, capsys):
         return main()
 
     common = ["--dataset_name", "data", "--forget_column", "author", "--forget_values", "a3", "--stop_margin", 2]
-    common += ["--num_train_epochs", 1, "--use_cpu", "True", "--disable_tqdm", "True", "--learning_rate", "1e-2"]
+    common += ["--max_steps", 2, "--use_cpu", "True", "--disable_tqdm", "True", "--learning_rate", "1e-2"]
     peft = ["--use_peft", "--lora_r", 4, "--lora_target_modules", "query", "value"]
     assert run("unlearn", "--model_name_or_path", "model", "--output_dir", "out", *common, *peft) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -158,3 +157,19 @@ def test_from_flags_to_a_published_adapter(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "again" / "adapter_model.safetensors").is_file()
     assert run("unlearn", "--model_name_or_path", "out", "--output_dir", "twice", *common, *peft) == 2
     assert "The model has an adapter already" in capsys.readouterr().err
+
+
+def test_the_example_script(tmp_path, monkeypatch, datasets_cache, capsys):
+    tiny_text.write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    script = Path(__file__).parents[2] / "examples" / "unlearn_by_adapter.py"
+    options = ["--model_name_or_path", "model", "--dataset_name", "data", "--output_dir", "out", "--max_steps", "2"]
+    options += ["--forget_column", "author", "--forget_values", "a3", "--use_cpu", "True", "--disable_tqdm", "True"]
+    monkeypatch.setattr(sys, "argv", [str(script), *options, "--rank", "2", "--merged_dir", "merged"])
+    runpy.run_path(str(script), run_name="__main__")
+    assert "| margin_matching " in capsys.readouterr().out
+    adapted, merged = load_model("out"), load_model("merged")
+    tokens = {"input_ids": torch.tensor([[2, 5, 7, 3]])}
+    with torch.no_grad():
+        difference = adapted.eval()(**tokens).logits - merged.eval()(**tokens).logits
+    assert isinstance(adapted, PeftModel) and not isinstance(merged, PeftModel) and difference.abs().max() < 1e-5
