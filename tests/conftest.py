@@ -198,7 +198,8 @@ def make(tiny_model, parts, ready_parts, processor, tmp_path):
         settings = {"num_train_epochs": 2, "per_device_train_batch_size": 32, "learning_rate": 1e-3, "seed": 1}
         settings |= {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "output_dir": str(tmp_path / "out")}
         settings |= arguments or {}
-        given = parts if "processing_class" in options else ready_parts
+        as_given = any(name.endswith("_dataset") or name == "processing_class" for name in options)
+        given = parts if as_given else ready_parts
         data = {f"{name}_dataset": part for name, part in given.items() if name != "test"}
         options = {**data, "eval_dataset": given["test"], "processing_class": processor, **options}
         model = tiny_model(model) if isinstance(model, str) else model

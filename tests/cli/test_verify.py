@@ -175,7 +175,7 @@ class TestVerify:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (["--image", "in.png"], "--image and --text need --salt_file"),
+            (["--image", "in.png"], "--image, --text and --audio need --salt_file"),
             (["--expect", "in"], "--expect needs one of them"),
             (["--salt_file", "nowhere"], "nowhere"),
             (["--salt_file", __file__], "is not a salt"),

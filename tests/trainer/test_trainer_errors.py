@@ -12,14 +12,14 @@ from hf_lotus.methods import Round
 from tests.trainer.test_trainer import StopBefore
 
 
-def test_classes_in_another_order(make, tiny_model):
+def test_classes_in_another_order(make, tiny_model, parts):
     model = tiny_model("vit")
     names = [f"digit {n}" for n in range(10)]
     model.config.id2label = dict(enumerate(names[::-1]))
     with pytest.raises(ValueError, match="Class 0 is 'digit 9' to the model and 'digit 0' in the data set"):
-        make(model)
+        make(model, forget_dataset=parts["forget"])
     model.config.id2label = dict(enumerate(names))
-    make(model)
+    make(model, forget_dataset=parts["forget"])
 
 
 def test_no_unseen_set(make):
