@@ -56,7 +56,11 @@ NOT_RUN = {
     "make benchmark": "measures for minutes, with nothing else on the machine; its target must exist",
 }
 # Languages of blocks that say nothing to run.
-SILENT = {"bibtex": "a citation", "console": "commands on packages which these tests do not fetch"}
+SILENT = {
+    "bibtex": "a citation",
+    "toml": "of a distribution that is not here: test_architectures.py makes one",
+    "console": "needs packages and recordings that these tests do not download",
+}
 
 # What a command is given besides: less to do, of what other tests do in full. A benchmark takes from an hour to days.
 REDUCED = {
