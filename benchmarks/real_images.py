@@ -21,9 +21,9 @@ sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
 from own_architecture import pretrained  # noqa: E402
 
-RECIPE = Recipe(rate=1e-3, epochs=4, batch=32)
+RECIPE = Recipe(rate=1e-3, epochs=12, batch=32)
 IMAGE_SIZE = 48
-SIZES = {"train": 600, "validation": 200, "test": 200}
+SIZES = {"train": 1200, "validation": 400, "test": 400}
 # The pictures to be forgotten are those of one owner out of ten; CIFAR-10 names none, so they are dealt out.
 OWNERS, FORGOTTEN = 10, "owner 3"
 

@@ -29,7 +29,7 @@ ANNOUNCERS = {
 LETTERS = ("cs", "da", "de", "es", "fr", "he", "hu", "it", "lt", "ml", "nds", "pt_BR", "ru", "uk")
 VOICES = [*ANNOUNCERS, *(f"letters {language}" for language in LETTERS)]
 FORGOTTEN = "June"
-RECIPE = Recipe(rate=1e-3, epochs=5, batch=32, max_length=RATE)
+RECIPE = Recipe(rate=1e-3, epochs=15, batch=32, max_length=RATE)
 # Clips of each voice in each split.
 SIZES = {"train": 24, "validation": 8, "test": 8}
 # Shorter files are mostly silence.

@@ -57,7 +57,7 @@ class VoiceFeatureExtractor(SequenceFeatureExtractor):
     def __init__(
         self, feature_size: int = BANDS, sampling_rate: int = RATE, padding_value: float = 0.0, **kwargs: Any
     ):
-        super().__init__(feature_size, sampling_rate, padding_value, return_attention_mask=False, **kwargs)
+        super().__init__(feature_size, sampling_rate, padding_value, **{"return_attention_mask": False, **kwargs})
 
     def __call__(self, wave: np.ndarray, max_length: int | None = None, **options: Any) -> BatchFeature:
         """The features of one clip, as a batch of one.
