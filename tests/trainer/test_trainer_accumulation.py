@@ -9,7 +9,7 @@ from torch import nn
 import hf_lotus.methods.lotus
 import hf_lotus.methods.unsir
 from hf_lotus.methods import LoTUS, SalUn
-from tests.support.every_method import EVERY_METHOD, NOISY, build, checkered, options_of
+from tests.support.every_method import EVERY_METHOD, NOISY, build, by_kind, checkered, options_of
 
 PERTURBING = (hf_lotus.methods.lotus,)
 
@@ -37,7 +37,7 @@ def assert_agree(first, second):
         torch.testing.assert_close(second.model.state_dict()[name], value, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted({*EVERY_METHOD} - {"unsir of samples", "scrub", "sfron"}))
+@pytest.mark.parametrize("name", by_kind(sorted({*EVERY_METHOD} - {"unsir of samples", "scrub", "sfron"})))
 def test_four_small_batches_are_one_large_batch_tails_included(tmp_path, without_noise, name):
     method, options = EVERY_METHOD[name], options_of(name)
     whole = trained_with(tmp_path, method, 32, 1, options=options)

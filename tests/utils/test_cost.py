@@ -24,7 +24,7 @@ def test_a_child_that_has_ended_counts():
     before = process_cost()["cpu_seconds"]
     work = "import time\nwhile time.process_time() < 0.5: sum(range(1000))"
     subprocess.run([sys.executable, "-S", "-c", work], check=True)
-    assert process_cost()["cpu_seconds"] - before >= 0.4
+    assert process_cost()["cpu_seconds"] - before >= 0.35  # both are rounded to tenths
 
 
 def test_the_peak_stays_after_the_memory_is_let_go():
