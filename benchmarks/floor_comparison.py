@@ -5,7 +5,8 @@
 The cells of `broad_comparison.py`, each with three retrained models, our methods as they are now and tuned rivals; or
 with `--methods all`, every method there is. Every method gets the same number of configurations. Every row has its
 relearning excess and its cost in sample visits; no retrained model takes part in a choice. Broken off, it goes on
-where it stopped; `--cells` divides the work between processes.
+where it stopped; `--cells` divides the work between processes. `floor_cells` has the cells that were measured: copied
+into the folder, they are not measured again.
 """
 
 from __future__ import annotations
