@@ -34,7 +34,6 @@ from transformers import (
 from hf_lotus import LoTUS, UnlearningArguments, UnlearningTrainer
 from hf_lotus.benchmark.recipe import Recipe, load_recipe
 from hf_lotus.data.images import ReadyImages
-from hf_lotus.data.prepared import ready_splits
 from tests.support import small_data_sets
 
 torch.set_num_threads(1)
@@ -166,10 +165,11 @@ def parts(digits: Dataset) -> dict[str, Dataset]:
 
 
 @pytest.fixture(scope="session")
-def ready_parts(parts, processor) -> dict[str, ReadyImages]:
+def ready_parts() -> dict[str, ReadyImages]:
     """The same, decoded once for all tests of a process, which is a third of the time of a short run."""
-    with torch.random.fork_rng():
-        return ready_splits(parts, TINY_MODELS["vit"]().config, processor)[0]
+    from tests.support import every_method  # which takes the models from here
+
+    return every_method.ready_parts()
 
 
 @pytest.fixture(scope="session")

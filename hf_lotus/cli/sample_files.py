@@ -8,7 +8,8 @@ from pathlib import Path
 
 from datasets import Audio, Dataset, Features, Image
 
-from hf_lotus.publishing.digests import sample_contents
+from hf_lotus.publishing.digests import CONTENT, sample_contents
+from hf_lotus.reporting.audit_texts import name_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,6 @@ def _clip(path: str) -> Dataset:
 
 # Flag → the files that it names.
 SAMPLE_FILES: Mapping[str, SampleFile] = {
-    "image": SampleFile("pixels", "picture", _picture),
-    "text": SampleFile("text", "text", _text),
-    "audio": SampleFile("samples", "clip", _clip),
+    kind: SampleFile(CONTENT[kind], name_of(kind), read)
+    for kind, read in {"image": _picture, "text": _text, "audio": _clip}.items()
 }

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from transformers import SequenceFeatureExtractor
 
 from hf_lotus.data.columns import find_audio_column, find_label_column, read_labels
-from hf_lotus.data.samples import ReadySamples
+from hf_lotus.data.samples import ReadySamples, bounds_of
 
 _MASK = "attention_mask"
 
@@ -155,9 +155,7 @@ def _stored(clips: Iterator[np.ndarray], what: str) -> tuple[Tensor, Tensor]:
         file.flush()
         buffer = mmap.mmap(file.fileno(), 0)
     assert shape is not None
-    ends = torch.tensor(lengths).cumsum(0)
-    bounds = torch.stack([ends - torch.tensor(lengths), ends], dim=1)
-    return torch.frombuffer(buffer, dtype=torch.float32).view(-1, *shape), bounds
+    return torch.frombuffer(buffer, dtype=torch.float32).view(-1, *shape), bounds_of(lengths)
 
 
 def undecoded(dataset: datasets.Dataset, column: str) -> datasets.Dataset:

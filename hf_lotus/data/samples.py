@@ -82,6 +82,13 @@ class ReadySamples(torch.utils.data.Dataset, ABC):
         return dict(batch)
 
 
+def bounds_of(lengths: Sequence[int]) -> Tensor:
+    """Where each of some rows that are laid end to end begins and ends, int64, shape (rows, 2)."""
+    sizes = torch.tensor(lengths)
+    ends = sizes.cumsum(0)
+    return torch.stack([ends - sizes, ends], dim=1)
+
+
 def are_ready(dataset: object) -> TypeGuard[ReadySamples]:
     """Whether a data set's samples were made ready here; others give model inputs of their own."""
     return isinstance(dataset, ReadySamples)

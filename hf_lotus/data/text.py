@@ -20,7 +20,7 @@ from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from hf_lotus.data.columns import find_label_column, find_text_columns, read_labels
-from hf_lotus.data.samples import ReadySamples
+from hf_lotus.data.samples import ReadySamples, bounds_of
 
 # Texts that are tokenised at a time.
 _BLOCK = 1000
@@ -128,9 +128,7 @@ def _tokenized(
                 blocks.setdefault(name, []).append(np.fromiter((v for row in values for v in row), dtype=np.int32))
             lengths += [len(row) for row in found[tokenizer.model_input_names[0]]]
             bar.update(len(lengths) - bar.n)
-    ends = torch.tensor(lengths).cumsum(0)
-    bounds = torch.stack([ends - torch.tensor(lengths), ends], dim=1)
-    return {name: torch.from_numpy(np.concatenate(parts)) for name, parts in blocks.items()}, bounds
+    return {name: torch.from_numpy(np.concatenate(parts)) for name, parts in blocks.items()}, bounds_of(lengths)
 
 
 def _require_texts(rows: Mapping[str, Sequence[str | None]], start: int) -> None:

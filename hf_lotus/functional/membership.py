@@ -75,7 +75,17 @@ def member_rate(attack: LogisticRegression, statistics: np.ndarray) -> float:
         attack: what `fit_attack` returned.
         statistics: the same statistic on the samples to judge, shape (samples,).
     """
-    return float(attack.predict(np.asarray(statistics, np.float64)[:, None]).mean())
+    return float(called_members(attack, statistics).mean())
+
+
+def called_members(attack: LogisticRegression, statistics: np.ndarray) -> np.ndarray:
+    """Which samples the attack calls member, bool, shape (samples,).
+
+    Args:
+        attack: what `fit_attack` returned.
+        statistics: the same statistic on the samples to judge, shape (samples,).
+    """
+    return attack.predict(np.asarray(statistics, np.float64)[:, None]).astype(bool)
 
 
 def attack_scores(attack: LogisticRegression, statistics: np.ndarray) -> np.ndarray:
@@ -156,15 +166,11 @@ def held_out_calls(
         ValueError: as there.
     """
     if len(non_members):
-        return _calls(fit_attack(members, non_members), judged)
+        return called_members(fit_attack(members, non_members), judged)
     if len(judged) < 2:
         raise ValueError("Cross-fitting the attack needs at least two non-members.")
     called = np.empty(len(judged), dtype=bool)
     order = np.arange(len(judged)) if seed is None else np.random.default_rng(seed).permutation(len(judged))
     for train, test in ((order[::2], order[1::2]), (order[1::2], order[::2])):
-        called[test] = _calls(fit_attack(members, judged[train]), judged[test])
+        called[test] = called_members(fit_attack(members, judged[train]), judged[test])
     return called
-
-
-def _calls(attack: LogisticRegression, statistics: np.ndarray) -> np.ndarray:
-    return attack.predict(np.asarray(statistics, np.float64)[:, None]).astype(bool)

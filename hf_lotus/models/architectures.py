@@ -11,9 +11,10 @@ checkpoint is never run.
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
-from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers import CONFIG_MAPPING
 
 from hf_lotus.utils.plugins import Registry
 
@@ -29,17 +30,15 @@ def _check(model_type: str, module: object) -> None:
 ARCHITECTURES: Registry[object] = Registry("architecture", "hf_lotus.models", {}, _check)
 
 
-def register_architecture(name: str | Path, revision: str | None = None) -> None:
+def register_architecture(config: Mapping[str, Any]) -> None:
     """See to it that transformers knows the architecture of a checkpoint, if an installed distribution has it.
 
     Args:
-        name: the Hub id or folder.
-        revision: branch, tag or commit.
+        config: what its `config.json` holds.
 
     Raises:
         ValueError: if the distribution's module cannot be used.
-        OSError: if there is no such model.
     """
-    model_type = PretrainedConfig.get_config_dict(name, revision=revision)[0].get("model_type")
+    model_type = config.get("model_type")
     if isinstance(model_type, str) and model_type not in CONFIG_MAPPING and model_type in ARCHITECTURES:
         ARCHITECTURES[model_type]

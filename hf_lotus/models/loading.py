@@ -102,8 +102,9 @@ def load_model(name: str, revision: str | None = None, task: str | None = None) 
 def _whole(
     name: str, revision: str | None, task: str | None, may_lack_head: bool = False, **options: Any
 ) -> PreTrainedModel:
-    require_possible(PretrainedConfig.get_config_dict(name, revision=revision)[0])
-    register_architecture(name, revision)
+    config = PretrainedConfig.get_config_dict(name, revision=revision)[0]
+    require_possible(config)
+    register_architecture(config)
     model, found = TASKS[find_task(name, revision, task)].auto_model.from_pretrained(
         name,
         revision=revision,

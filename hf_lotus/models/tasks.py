@@ -107,7 +107,7 @@ def find_task(name: str | Path, revision: str | None = None, task: str | None = 
 
 def _possible_tasks(name: str | Path, revision: str | None) -> tuple[PretrainedConfig, list[str]]:
     """A model's configuration, and the tasks that transformers has a model of its family for."""
-    register_architecture(name, revision)
+    register_architecture(PretrainedConfig.get_config_dict(name, revision=revision)[0])
     config = AutoConfig.from_pretrained(name, revision=revision)
     return config, [each for each, kind in TASKS.items() if type(config) in kind.models]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SALT_BYTES = 32
 # What of a sample of each kind is digested.
-_CONTENT = {"image": "pixels", "text": "text", "audio": "samples"}
+CONTENT = {"image": "pixels", "text": "text", "audio": "samples"}
 # Each kind of hash begins differently, so that none can stand for another.
 _COMMITMENT, _SAMPLE = b"hf-lotus salt\0", b"hf-lotus sample\0"
 
@@ -183,7 +183,7 @@ def sample_contents(samples: torch.utils.data.Dataset, **columns: Unpack[SampleC
     if isinstance(samples, Dataset):
         samples = samples.with_format(None)
         if (found := find_samples(samples, **columns)) is not None:
-            content = _CONTENT[found[0]]
+            content = CONTENT[found[0]]
             return content, content_digests(samples, by=content, size=32, **columns)
     size = len(sized(samples))
     contents = np.empty(size, dtype="V32")

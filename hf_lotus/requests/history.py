@@ -18,6 +18,7 @@ from hf_lotus.evaluation.attacks import entropy_attack
 from hf_lotus.evaluation.evaluator import Evaluator
 from hf_lotus.evaluation.metrics import ORIGINAL
 from hf_lotus.evaluation.predictions import Predictions
+from hf_lotus.functional.membership import called_members
 from hf_lotus.requests.queue import RequestQueue, RequestRun
 from hf_lotus.requests.retained import Retained, accuracy_on, retained_by_all
 from hf_lotus.utils.files import write_whole
@@ -92,7 +93,7 @@ def measure_requests(
 def _called(found: Mapping[str, Predictions]) -> np.ndarray | None:
     """Which forget samples the entropy attack calls members; None where it cannot be made."""
     attack = entropy_attack(found)
-    return None if attack is None else attack.predict(found["forget"].entropy[:, None])
+    return None if attack is None else called_members(attack, found["forget"].entropy)
 
 
 def write_history(queue: RequestQueue) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,7 @@ from hf_lotus.publishing.hub import push
 from hf_lotus.publishing.record import RECORD, ForgetSetRecord
 from hf_lotus.publishing.recording import RecordArguments, record_split
 from hf_lotus.publishing.sources import model_source
+from hf_lotus.requests.digest_rows import RowsByDigest
 from hf_lotus.requests.history import measure_requests, write_history
 from hf_lotus.requests.inbox import receive
 from hf_lotus.requests.queue import RequestQueue, RequestRun
@@ -161,25 +162,6 @@ def publish_latest(
         commit = push(latest.model, repo_id, token=token, private=private, revision=revision, commit_message=message)
         latest.mark_pushed(repo_id, commit.oid)
     return commit
-
-
-class RowsByDigest:
-    """Where digests are in a data set: sorted once, so that a thousand requests do not each walk through all of it.
-
-    Args:
-        digests: of all rows, shape (rows,).
-    """
-
-    def __init__(self, digests: np.ndarray):
-        self._order = np.argsort(digests, kind="stable")
-        self._sorted = digests[self._order]
-
-    def __call__(self, wanted: Sequence[str]) -> np.ndarray:
-        """The rows that have one of some digests, sorted; of rows that are alike, all."""
-        names = np.unique(np.asarray(wanted, dtype=self._sorted.dtype if len(self._sorted) else None))
-        starts, ends = (np.searchsorted(self._sorted, names, side=side) for side in ("left", "right"))
-        ranges = [self._order[start:end] for start, end in zip(starts, ends, strict=True)]
-        return np.sort(np.concatenate([np.empty(0, dtype=np.intp), *ranges]))
 
 
 class Service:

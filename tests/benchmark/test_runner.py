@@ -10,6 +10,7 @@ from hf_lotus.benchmark.contenders import choose
 from hf_lotus.benchmark.recipe import load_recipe, recipe_names
 from hf_lotus.benchmark.runner import Benchmark
 from hf_lotus.cli.main import main
+from tests.support.every_method import by_kind
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 
@@ -99,11 +100,7 @@ class TestBenchmark:
 
 # One of each family and of each kind of forget set; of every recipe the data is made ready in `test_data`.
 KINDS = {"resnet18-cifar10", "vit-cifar100-50", "resnet18-tiny-imagenet-pizza", "vit-mufac", "vit-imagenet"}
-PAPERS = [
-    pytest.param(name, marks=() if name in KINDS else pytest.mark.exhaustive)
-    for name in recipe_names()
-    if not name.startswith("cifar10-")
-]
+PAPERS = by_kind((name for name in recipe_names() if not name.startswith("cifar10-")), KINDS)
 
 
 def test_the_kinds_are_recipes():

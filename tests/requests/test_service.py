@@ -10,8 +10,9 @@ from hf_lotus.data.loading import DatasetArguments
 from hf_lotus.data.pixel_store import forget_pictures
 from hf_lotus.models.loading import ModelArguments, load_processor
 from hf_lotus.publishing.chain import check_chain
+from hf_lotus.requests.digest_rows import RowsByDigest
 from hf_lotus.requests.queue import DeletionRequest, RequestQueue
-from hf_lotus.requests.service import RowsByDigest, publish_latest, serve
+from hf_lotus.requests.service import publish_latest, serve
 
 
 @pytest.fixture

@@ -100,9 +100,9 @@ NOISY = {"lotus", "salun of lotus", "unsir of samples"}
 KINDS = {"lotus", "margin_matching", "scrub", "salun", "unsir of samples", "warm_restart", "munba", "rum", "msg"}
 
 
-def by_kind(names: Iterable[str], also: Collection[str] = ()) -> list[ParameterSet]:
+def by_kind(names: Iterable[str], kinds: Collection[str] = KINDS) -> list[ParameterSet]:
     """Parameters of a costly test: what is of no kind of its own is tested with `--exhaustive`."""
-    return [pytest.param(n, marks=() if n in KINDS or n in also else pytest.mark.exhaustive) for n in names]
+    return [pytest.param(name, marks=() if name in kinds else pytest.mark.exhaustive) for name in names]
 
 
 kept_scans = functools.cache(scans)

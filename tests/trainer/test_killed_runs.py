@@ -41,10 +41,10 @@ def assert_equal_ends(whole, broken):
 
 
 # That every method is resumed to the bit is shown without kills. What goes back to a round stands for what does not.
-BY_KIND = by_kind((name for name in METHODS if name != "scrub"), also={"scrub_r"})
+BY_KIND = by_kind((name for name in METHODS if name != "scrub"), KINDS | {"scrub_r"})
 
 # Two ranks have all that one has, and each other besides.
-ALONE = [pytest.param(n, marks=() if n in ("lotus", "scrub_r", "rum") else pytest.mark.exhaustive) for n in METHODS]
+ALONE = by_kind(METHODS, {"lotus", "scrub_r", "rum"})
 
 
 def test_the_kinds_are_methods():

@@ -13,7 +13,7 @@ from transformers import ResNetForImageClassification
 from hf_lotus.data.images import ReadyImages
 from hf_lotus.evaluation.predictions import predict
 from hf_lotus.methods import SSD, SalUn
-from tests.support.every_method import EVERY_METHOD, NOISY, build, by_kind, options_of
+from tests.support.every_method import EVERY_METHOD, KINDS, NOISY, build, by_kind, options_of
 from tests.support.method_helpers import equal
 from tests.support.ranks import on_ranks
 from tests.support.trainer_on_ranks import BATCH, main
@@ -58,7 +58,7 @@ def test_every_method_ends_with_the_same_weights_on_both_ranks(ranks, records, t
 MASKED = {"salun", "salun of margin matching", "salun of munba", "sfron", "rum"}
 
 
-@pytest.mark.parametrize("name", by_kind(sorted({*EVERY_METHOD} - NOISY - MASKED), also={"finetune"}))
+@pytest.mark.parametrize("name", by_kind(sorted({*EVERY_METHOD} - NOISY - MASKED), KINDS | {"finetune"}))
 def test_two_ranks_train_as_one_process_with_twice_the_batch(ranks, records, tmp_path, name):
     """Tails are uneven, and samples that fill them up must not count."""
     alone = build(tmp_path, EVERY_METHOD[name], options=options_of(name), per_device_train_batch_size=2 * BATCH)
