@@ -89,7 +89,11 @@ def fill(
         return
     with store.filling():
         store.read(keys, pixels, is_ready)  # what another process has decoded meanwhile
-        missing = torch.nonzero(~is_ready)[:, 0].tolist()
+        lacking = torch.nonzero(~is_ready)[:, 0].tolist()
+        first: dict[bytes, int] = {}  # of rows that have the same picture
+        for row in lacking:
+            first.setdefault(keys[row], row)
+        missing = list(first.values())
         done: list[int] = []
         files = list(blocks(missing, pixels[:1].nbytes))
         ends = {block[-1] for block in files}
@@ -105,6 +109,9 @@ def fill(
                     done.clear()
 
             decode(decoder, [cut for block in files for cut in _cut(block)], take, workers)
+        for row in lacking:
+            if not is_ready[row]:
+                pixels[row], is_ready[row] = pixels[first[keys[row]]], True
 
 
 def _cut(rows: Sequence[T]) -> list[Sequence[T]]:

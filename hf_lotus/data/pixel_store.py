@@ -76,7 +76,7 @@ class PixelStore:
             content = _whole(path)
             if content is None:
                 continue
-            pairs = [(row, place) for place, key in enumerate(there) for row in rows.get(key, ())]
+            pairs = [(row, place) for place, key in enumerate(there) for row in rows.pop(key, ())]
             wanted, places = torch.tensor(pairs).unbind(1)
             into[wanted] = content[_PIXELS][places]
             is_ready[wanted] = True

@@ -38,6 +38,7 @@ from hf_lotus.trainer.fingerprint import teacher_logits_key
 from hf_lotus.trainer.given import check_given
 from hf_lotus.trainer.pass_counter import PassCounter
 from hf_lotus.trainer.publisher import UNCHANGED, Publisher
+from hf_lotus.trainer.replicas import settle_division
 from hf_lotus.trainer.round_control import RoundControl
 from hf_lotus.trainer.round_trainer import RoundTrainer
 from hf_lotus.trainer.run import TrainerRun
@@ -224,6 +225,7 @@ class UnlearningTrainer(RoundTrainer):
 
     def create_accelerator_and_postprocess(self) -> None:
         """As in `Trainer`; refuses what cannot be right with several processes or divided weights."""
+        settle_division(self.model, self.args, self.method)
         super().create_accelerator_and_postprocess()
         check_launch(self.args.world_size)
         check_sharding(self.accelerator, self.method)
