@@ -97,7 +97,7 @@ def test_visits_are_samples_learned_from():
 
 def test_the_retrained_models_are_three_trainings(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("broad_comparison.train", lambda *_, seed, **__: asked.append(seed))
+    monkeypatch.setattr("cells.train", lambda *_, seed, **__: asked.append(seed))
     options = argparse.Namespace(output_dir=str(tmp_path), cifar10="", methods="ours")
     original, retrained, sets = FloorCell("digits", "vit", "10 %", 2, options).models_and_sets()
     assert asked == [2, 2, 102, 202] and len(retrained) == len(RETRAINED) == 3
