@@ -283,7 +283,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="output_dir of floor_comparison.py")
     parser.add_argument("--output", type=Path, default=Path("floor_comparison"), help="path without suffix")
-    parser.add_argument("--title", default="The comparison with floors", help="heading of the page")
+    parser.add_argument("--title", default="The comparison with its floor", help="heading of the page")
     parser.add_argument("--methods", choices=["ours", "all"], default="ours", help="as in floor_comparison.py")
     options = parser.parse_args()
     runs, stem = read(options.folder, options.methods == "all"), options.output.name
