@@ -21,36 +21,35 @@ from hf_lotus.utils.memory import unused_bytes
 
 logger = logging.get_logger(__name__)
 
-# What a launcher asks accelerate by.
-_VARIABLES = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-# Those that an earlier run of this process is without; they are put back for the next.
-_hidden: dict[str, str] = {}
 # What is known in advance may take so much of the unused memory; the rest is for what a batch leaves behind.
 _SHARE = 0.8
 # Values that an optimizer keeps for each that it trains; two where its name does not tell.
 _STATES = {"sgd": 1, "adafactor": 1, "lion": 1, "rmsprop": 1}
 
 
-def settle_division(model: nn.Module, args: UnlearningArguments, method: UnlearningMethod) -> None:
+def settle_division(model: nn.Module, args: UnlearningArguments, method: UnlearningMethod) -> bool:
     """Have accelerate divide the model as it is asked to, or leave it whole where the method needs that and it fits.
+
+    The Accelerator of a run that is to be whole must then be made `unasked`, and so must the run be.
 
     Args:
         model: to unlearn, whole.
         args: of the run alone; what asks to divide is taken out of them where the model is to be whole.
         method: the unlearning method.
 
+    Returns:
+        whether the model is whole where it was asked to be divided.
+
     Raises:
         ValueError: if the method needs the model whole and it does not fit, or the rank has not all of it.
     """
-    os.environ.update(_hidden)
-    _hidden.clear()
     asked = _asked(args)
     if asked is None:
-        return
+        return False
     why = needs_whole(method)
     if why is None:
         _agree(asked)
-        return
+        return False
     what = _check_loaded(asked, args)
     needed, unused = whole_bytes(model, args, method), _unused(model, args.device)
     if unused is None or needed > _SHARE * unused:
@@ -60,9 +59,9 @@ def settle_division(model: nn.Module, args: UnlearningArguments, method: Unlearn
             f"{name_of(method)} does not go with {what}: it {why}. In its place every device has the model whole, as "
             f"by --accelerate_config ddp: about {_gib(needed)} beside what a batch takes, of {_gib(unused)} unused."
         )
-    _hidden.update({name: os.environ.pop(name) for name in _VARIABLES if name in os.environ})
     args.fsdp, args.fsdp_plugin_args, args.deepspeed, args.deepspeed_plugin = False, None, None, None
     _agree(_whole_on(args.device))
+    return True
 
 
 def whole_bytes(model: nn.Module, args: UnlearningArguments, method: UnlearningMethod) -> int:

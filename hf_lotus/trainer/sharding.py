@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
@@ -19,6 +19,8 @@ from hf_lotus.methods import GradientMethod, UnlearningMethod, WeightEdit, name_
 if TYPE_CHECKING:
     from hf_lotus.trainer.trainer import UnlearningTrainer
 
+# What a launcher asks accelerate to divide by.
+_ASKING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 _OTHERWISE = "Run it with the whole model on each device: --accelerate_config ddp, or torchrun alone."
 
 
@@ -27,11 +29,20 @@ class Sharding(TrainerCallback):
 
     Args:
         trainer: the trainer, whose accelerator is made.
+
+    Attributes:
+        is_whole: whether each device has the model whole, though it was asked to be divided.
     """
+
+    is_whole = False
 
     def __init__(self, trainer: UnlearningTrainer):
         self._trainer = trainer
         self._hidden = ExitStack()
+
+    def as_settled(self) -> AbstractContextManager:
+        """Within it accelerate finds what asks it to divide, or does not where the model is whole all the same."""
+        return unasked() if self.is_whole else nullcontext()
 
     def place_student(self) -> None:
         """Put the model on its device, whole, as it is measured before `Trainer` divides it."""
@@ -52,7 +63,8 @@ class Sharding(TrainerCallback):
                     fsdp2_prepare_model(trainer.accelerator, trainer.teacher)
             self._hidden.enter_context(no_embeddings_apart(trainer.model))
         try:
-            yield
+            with self.as_settled():
+                yield
         finally:
             self._hidden.close()
 
@@ -61,6 +73,16 @@ class Sharding(TrainerCallback):
     ) -> None:
         """The student is divided by now."""
         self._hidden.close()
+
+
+@contextmanager
+def unasked() -> Iterator[None]:
+    """Have accelerate not find, within the block, that a launcher asks it to divide models."""
+    hidden = {name: os.environ.pop(name) for name in _ASKING if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def check_launch(world_size: int) -> None:

@@ -225,8 +225,9 @@ class UnlearningTrainer(RoundTrainer):
 
     def create_accelerator_and_postprocess(self) -> None:
         """As in `Trainer`; refuses what cannot be right with several processes or divided weights."""
-        settle_division(self.model, self.args, self.method)
-        super().create_accelerator_and_postprocess()
+        self.sharding.is_whole = settle_division(self.model, self.args, self.method)
+        with self.sharding.as_settled():
+            super().create_accelerator_and_postprocess()
         check_launch(self.args.world_size)
         check_sharding(self.accelerator, self.method)
 

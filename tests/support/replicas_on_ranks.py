@@ -94,7 +94,9 @@ def main(folder: Path) -> None:
     use(**chosen)
     one_after_another(ranks, folder)
     use()
-    trainer = build_with(arguments_of(folder / "arguments", **ADAM, **ALL_ARGUMENTS), EDIT)
+    args = arguments_of(folder / "arguments", **ADAM, **ALL_ARGUMENTS)
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    trainer = build_with(args, EDIT)
     trainer.train()
     kept(ranks, "ssd by arguments", trainer)
     use(**chosen)
