@@ -74,7 +74,7 @@ def main() -> None:
         f"| Pictures | | ms each, one process | by {options.workers} | faster | from the store | faster |\n"
         "|:--|--:|--:|--:|--:|--:|--:|\n"
     )
-    measure("JPEG, 500 × 375 to 224", photographs(options.photographs, options.photographs), 224, options.workers)
+    measure("JPEG, 500 × 375 to 224", photographs(options.photographs), 224, options.workers)
     if (SHARED / "data" / "cifar10").is_dir():
         small = load_dataset(str(SHARED / "data" / "cifar10"))["train"]
         measure("PNG, 32 × 32 as they are", small.select(range(min(options.small, len(small)))), 32, options.workers)

@@ -8,6 +8,7 @@ from pathlib import Path
 from hf_lotus.benchmark.auto import FOLDER, METHODS, Search, search_comparison, take_home, tried_table
 from hf_lotus.cli.launch import launch_help
 from hf_lotus.cli.parsing import parse
+from hf_lotus.data.columns import InputOptions
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.original import logits_on
 from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student
@@ -64,8 +65,8 @@ def _choose(
 ) -> int:
     name = source.model_name_or_path, source.model_revision
     model, processor = load_student(source), load_processor(*name, source.task)
-    workers = arguments.dataloader_num_workers
-    known = logits_on(model, processor, arguments.device, decoding_workers=workers, **data_arguments.inputs)
+    inputs: InputOptions = {**data_arguments.inputs, "decoding_workers": arguments.dataloader_num_workers}
+    known = logits_on(model, processor, arguments.device, **inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(data_arguments, model.config.num_labels, logits_of=known)
     require_same_choice(data.split, arguments)

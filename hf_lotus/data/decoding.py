@@ -147,7 +147,7 @@ def decode(
         return
     loader = DataLoader(
         decoder,
-        batch_sampler=batches,
+        batch_sampler=[list(rows) for rows in batches],
         num_workers=workers,
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # not the global state, which a resumed run must find the same

@@ -59,7 +59,7 @@ def settle_division(model: nn.Module, args: UnlearningArguments, method: Unlearn
             f"{name_of(method)} does not go with {what}: it {why}. In its place every device has the model whole, as "
             f"by --accelerate_config ddp: about {_gib(needed)} beside what a batch takes, of {_gib(unused)} unused."
         )
-    args.fsdp, args.fsdp_plugin_args, args.deepspeed, args.deepspeed_plugin = False, None, None, None
+    args.fsdp, args.fsdp_plugin_args, args.deepspeed, args.deepspeed_plugin = None, None, None, None
     _agree(_whole_on(args.device))
     return True
 
