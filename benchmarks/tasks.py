@@ -38,12 +38,18 @@ class Task:
     processor: object
     sets: dict[str, Dataset]
 
-    def trainer(self, folder: str, rounds: int) -> UnlearningTrainer:
-        """A trainer with a model of its own, which neither stops nor saves."""
-        arguments = UnlearningArguments(
-            folder, num_train_epochs=rounds, save_strategy="no", logging_strategy="no", disable_tqdm=True,
-            learning_rate=RATE, per_device_train_batch_size=BATCH,
-        )  # fmt: skip
+    def trainer(self, folder: str, rounds: int | None, **settings: object) -> UnlearningTrainer:
+        """A trainer with a model of its own, which neither stops nor saves; with no `rounds`, of LoTUS's own settings.
+
+        Args:
+            folder: of its output.
+            rounds: rounds of a run, in batches of `BATCH`.
+            **settings: further training arguments.
+        """
+        chosen: dict[str, object] = {"save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True}
+        if rounds is not None:
+            chosen |= {"num_train_epochs": rounds, "learning_rate": RATE, "per_device_train_batch_size": BATCH}
+        arguments = UnlearningArguments(folder, **(chosen | settings))
         sets = {f"{'eval' if name == 'test' else name}_dataset": data for name, data in self.sets.items()}
         method = LoTUS(alpha=ALPHA, stop_margin=2.0)
         return UnlearningTrainer(copy.deepcopy(self.model), arguments, method, processing_class=self.processor, **sets)
