@@ -114,9 +114,11 @@ class CapturedSteps:
         current = trainer.current_pass
         if not self._may(why_not_pass(current)):
             return None
-        if not all(isinstance(value, Tensor) and value.device == trainer.args.device for value in inputs.values()):
+        if not all(isinstance(value, Tensor) for value in inputs.values()):
             return None
-        shapes = tuple((name, value.shape, value.dtype, value.stride()) for name, value in inputs.items())
+        shapes = tuple(
+            (name, value.shape, value.dtype, value.stride(), value.device) for name, value in inputs.items()
+        )
         # What the sum of losses is divided by.
         counts = tuple(trainer.counts) if current.paired else sum(trainer.counts)
         return shapes, current, counts

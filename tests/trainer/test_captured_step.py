@@ -19,14 +19,15 @@ from hf_lotus.methods import MUNBa, NegGradPlus, SFRon
 from hf_lotus.methods.base import says_same_work
 from hf_lotus.trainer import captured_step
 from hf_lotus.trainer.capture_rules import why_not_captured
-from tests.support.every_method import EVERY_METHOD, SaveAt, build, decisions, options_of
+from tests.support.every_method import EVERY_METHOD, KINDS, SaveAt, build, by_kind, decisions, options_of
 from tests.support.method_helpers import equal, weights
 from tests.support.recorded_graph import RecordedGraph
 
 ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3, "weight_decay": 5e-4}
-# Rounds of fifteen steps, of which the last has fewer samples.
-SHORT = {**ADAM, "num_train_epochs": 3, "per_device_train_batch_size": 8, "lr_scheduler_type": "cosine"}
+# LoTUS then has rounds of eight steps, of which the last has fewer samples.
+SHORT = {**ADAM, "num_train_epochs": 3, "per_device_train_batch_size": 16, "lr_scheduler_type": "cosine"}
 CAPTURED = [name for name, method in EVERY_METHOD.items() if says_same_work(method)]
+OWN_KINDS = KINDS | {"l1_sparse", "random_labels redrawn", "neggrad_plus"}
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, and there is none")
 
 
@@ -68,9 +69,9 @@ def same_end(first, second):
     assert told(first) == told(second)
 
 
-@pytest.mark.parametrize("name", CAPTURED)
+@pytest.mark.parametrize("name", by_kind(CAPTURED, OWN_KINDS))
 def test_every_method_that_says_so_ends_with_the_same_bits(tmp_path, replayed, name):
-    settings = {**SHORT, "options": options_of(name)}
+    settings = {**SHORT, "num_train_epochs": 2, "options": options_of(name)}
     eager = build(tmp_path / "eager", EVERY_METHOD[name], "resnet", capture_graph=False, **settings)
     trainer, graphs = replayed(tmp_path / "replayed", EVERY_METHOD[name], "resnet", **settings)
     eager.train()
@@ -80,7 +81,7 @@ def test_every_method_that_says_so_ends_with_the_same_bits(tmp_path, replayed, n
     if name == "neggrad_plus":  # its passes show the two sides apart
         assert not graphs
     else:
-        assert graphs.replays >= eager.state.global_step // 2
+        assert graphs.replays >= eager.state.global_step // 3
 
 
 @pytest.mark.parametrize("name", ["lotus", "margin_matching", "finetune"])
@@ -98,7 +99,7 @@ def test_whatever_the_run_does_besides(tmp_path, replayed, name, settings):
     eager.train()
     trainer.train()
     same_end(eager, trainer)
-    assert graphs.replays > 20
+    assert graphs.replays > 15
 
 
 def test_dropout_draws_anew_in_every_replay(tmp_path, replayed):
@@ -107,7 +108,7 @@ def test_dropout_draws_anew_in_every_replay(tmp_path, replayed):
     eager.train()
     trainer.train()
     same_end(eager, trainer)
-    assert graphs.replays > 20
+    assert graphs.replays > 15
 
 
 def test_a_run_that_is_resumed_within_a_round(tmp_path, replayed):
@@ -116,10 +117,10 @@ def test_a_run_that_is_resumed_within_a_round(tmp_path, replayed):
     whole.train()
     steps = whole.state.global_step // 3
     settings = {**SHORT, "save_strategy": "steps", "save_steps": 1000}
-    broken, _ = replayed(tmp_path / "broken", method, "resnet", [SaveAt(steps + 4)], **settings)
+    broken, _ = replayed(tmp_path / "broken", method, "resnet", [SaveAt(steps + 2)], **settings)
     broken.train()
     again, graphs = replayed(tmp_path / "broken", method, "resnet", **settings)
-    again.train(resume_from_checkpoint=str(tmp_path / "broken" / f"checkpoint-{steps + 4}"))
+    again.train(resume_from_checkpoint=str(tmp_path / "broken" / f"checkpoint-{steps + 2}"))
     assert equal(weights(whole.model), weights(again.model)) and graphs.replays
     assert decisions(whole) == decisions(again)
 
@@ -215,7 +216,7 @@ class PutsOthersInPlace(TrainerCallback):
     """Gives a weight other memory in the midst of a round."""
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        if state.global_step == 6:
+        if state.global_step == 3:
             weight = next(model.parameters())
             weight.data = weight.data.clone()
 
@@ -234,7 +235,7 @@ class Breaks(TrainerCallback):
     """Spoils the weights in the midst of a round."""
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        if state.global_step == 6:
+        if state.global_step == 3:
             with torch.no_grad():
                 next(model.parameters()).fill_(math.nan)
 
@@ -251,10 +252,16 @@ def test_logits_that_are_not_finite_are_seen_in_a_replay(tmp_path, replayed):
 ON_GPU = {**SHORT, "use_cpu": False, "keep_on_device": True, "optim": "adamw_torch_fused"}
 
 
+@pytest.fixture
+def deterministic(monkeypatch):
+    """Convolutions that add up in one order: else no two runs are alike, by a graph or not."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+
+
 @GPU
 @pytest.mark.parametrize("name", ["lotus", "margin_matching", "warm_restart", "scrub", "salun of lotus"])
 @pytest.mark.parametrize("settings", [{}, {"bf16": True}, {"horizontal_flip": True, "crop_padding": 2}])
-def test_a_real_graph_ends_where_single_steps_do(tmp_path, name, settings):
+def test_a_real_graph_ends_where_single_steps_do(tmp_path, deterministic, name, settings):
     ends = []
     for asked in (False, True):
         trainer = build(
@@ -268,7 +275,7 @@ def test_a_real_graph_ends_where_single_steps_do(tmp_path, name, settings):
 
 
 @GPU
-def test_a_real_graph_draws_dropout_anew(tmp_path):
+def test_a_real_graph_draws_dropout_anew(tmp_path, deterministic):
     ends = []
     for asked in (False, True):
         trainer = build(
@@ -281,13 +288,13 @@ def test_a_real_graph_draws_dropout_anew(tmp_path):
 
 
 @GPU
-def test_a_real_run_that_is_resumed_within_a_round(tmp_path):
+def test_a_real_run_that_is_resumed_within_a_round(tmp_path, deterministic):
     method = EVERY_METHOD["lotus"]
     settings = {**ON_GPU, "capture_graph": True, "save_strategy": "steps", "save_steps": 1000}
-    whole = build(tmp_path, method, "resnet", [SaveAt(19)], **settings)
+    whole = build(tmp_path, method, "resnet", [SaveAt(10)], **settings)
     whole.train()
     again = build(tmp_path, method, "resnet", **settings)
-    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-19"))
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-10"))
     for key, value in weights(whole.model).items():
         torch.testing.assert_close(weights(again.model)[key], value, rtol=1e-6, atol=1e-6)
 
@@ -308,4 +315,4 @@ def test_no_step_of_a_real_run_waits(tmp_path, monkeypatch):
 
     monkeypatch.setattr(trainer.captured, "take", watched)
     trainer.train()
-    assert sum(replays) > 20
+    assert sum(replays) > 15
