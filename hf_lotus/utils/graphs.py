@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.modules.module import _has_any_global_hook
 
 Result = TypeVar("Result")
-# What torch says, under `set_sync_debug_mode("warn")`, of each operator for which the host waits.
-_WAITS = "synchronizing CUDA operation"
+# What torch says, under `set_sync_debug_mode("warn")`, of each operator for which the host waits; and once, of the mode.
+_WAITS, _NOTICE = "synchronizing CUDA operation", "Synchronization debug mode"
 # transformers' own hooks do nothing but where hidden states or attentions are asked for, which nobody here does.
 _IDLE = "transformers.utils.output_capturing"
 
@@ -121,7 +121,7 @@ def _waiting(device: torch.device) -> Iterator[list[str]]:
     for one in caught:
         if _WAITS in str(one.message):
             waits.append(f"{one.filename}:{one.lineno}")
-        else:
+        elif _NOTICE not in str(one.message):
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
@@ -135,7 +135,7 @@ def hooks_of(model: nn.Module, besides_top: bool = False) -> list[object]:
     """
     found: list[object] = []
     for module in model.modules():
-        kinds = [module._backward_hooks, module._backward_pre_hooks]
+        kinds: list[Mapping[int, object]] = [module._backward_hooks, module._backward_pre_hooks]
         if module is not model or not besides_top:
             kinds += [module._forward_hooks, module._forward_pre_hooks]
         found += [hook for kind in kinds for hook in kind.values()]

@@ -300,6 +300,7 @@ def test_a_real_run_that_is_resumed_within_a_round(tmp_path, deterministic):
 
 
 @GPU
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_no_step_of_a_real_run_waits(tmp_path, monkeypatch):
     trainer = build(tmp_path, EVERY_METHOD["lotus"], "resnet", capture_graph=True, **ON_GPU)
     step, replays = trainer.captured.take, []

@@ -63,6 +63,7 @@ def test_waits_are_told_and_other_warnings_pass(monkeypatch):
     with pytest.warns(UserWarning, match="^another$") as passed, watching_host(GPU) as found:
         assert mode.value == "warn"
         warnings.warn("called a synchronizing CUDA operation (Triggered internally)", UserWarning, stacklevel=1)
+        warnings.warn("Synchronization debug mode is a prototype feature", UserWarning, stacklevel=1)
         warnings.warn("another", UserWarning, stacklevel=1)
     assert mode.value == 0 and len(passed) == 1
     (reason,) = found
