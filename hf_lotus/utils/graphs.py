@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.module import _has_any_global_hook
 
 Result = TypeVar("Result")
-# What torch says, under `set_sync_debug_mode("warn")`, of each operator for which the host waits; and once, of the mode.
+# What torch says under `set_sync_debug_mode("warn")` of each operator that the host waits for, and once of the mode.
 _WAITS, _NOTICE = "synchronizing CUDA operation", "Synchronization debug mode"
 # transformers' own hooks do nothing but where hidden states or attentions are asked for, which nobody here does.
 _IDLE = "transformers.utils.output_capturing"
