@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
+# What is never imported needs no bytecode: to compile all of it takes half of the time.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --constraint
 
 .PHONY: demo test test-oldest test-timm coverage quality types style docs benchmark shipped-help house clean
 
@@ -14,11 +16,11 @@ SEAM := seam trainer trainer_resume trainer_rounds
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
+	$(INSTALL) constraints.txt --editable ".[test]"
 	touch $(READY)
 
 $(DOCS_READY): $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	$(INSTALL) constraints.txt --editable ".[docs]"
 	touch $(DOCS_READY)
 
 demo: $(READY)  ## train, unlearn, retrain and compare two small models on scikit-learn's digits

@@ -66,7 +66,7 @@ def forget_sets(labels: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def methods() -> dict[str, Contender]:
-    """The settings that the retrain-free choice of the broad comparison took most often for this model, or defaults.
+    """The settings that the retrain-free choice of the comparison took most often for this model, or defaults.
 
     Less is run than there, for 14 epochs retrain such a model: SCRUB and SalUn, which see all of D_r in every round,
     take 5 rounds in place of 10, and a restart takes 6 in place of its default's 15.

@@ -7,7 +7,7 @@ that a row takes a minute on one core: its figures rank the settings of a method
 by what needs no retrained model (`retrain_free_score`); the accuracies beside it tell which destroy
 the model. Rows are written as they come, and a run that was broken off goes on. The CSV is written last.
 
-With `--small_vit` the folder is that of `broad_comparison.py`, whose small ViT is unlearned by the methods' defaults.
+With `--small_vit` the folder is that of `floor_comparison.py`, whose small ViT is unlearned by the methods' defaults.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from broad_comparison import Cell
+from cells import Cell
 from datasets import Dataset, load_dataset
 from torch import nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("default_rates"), help="path without suffix")
     for name, count in {"forget": 700, "retain": 6000, "unseen": 1000, "test": 2000}.items():
         parser.add_argument(f"--{name}", type=int, default=count, help=f"rows of the {name} set (default: {count})")
-    parser.add_argument("--small_vit", action="store_true", help="the small ViT of a folder of broad_comparison.py")
+    parser.add_argument("--small_vit", action="store_true", help="the small ViT of a folder of floor_comparison.py")
     parser.add_argument("--methods", nargs="*", help="names of methods (default: all eight)")
     options = parser.parse_args()
     kept = options.output.with_suffix(".json")

@@ -1,8 +1,8 @@
-"""The broad comparison with its floor: relearning, cost, and what two trainings differ by anyway.
+"""The comparison with its floor: relearning, cost, and what two trainings differ by anyway.
 
     python benchmarks/floor_comparison.py --output_dir broad --cifar10 path/or/id
 
-The cells of `broad_comparison.py`, each with three retrained models, our methods as they are now and tuned rivals; or
+The settings of `cells.py`, each with three retrained models, our methods as they are now and tuned rivals; or
 with `--methods all`, every method there is. Every method gets the same number of configurations. Every row has its
 relearning excess and its cost in sample visits; no retrained model takes part in a choice. Broken off, it goes on
 where it stopped; `--cells` divides the work between processes. `floor_cells` has the cells that were measured: copied
@@ -23,7 +23,7 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from broad_comparison import DATA, FORGET, MODELS, SEEDS, Cell
+from cells import DATA, FORGET, MODELS, SEEDS, Cell
 from datasets import Dataset
 from torch import Tensor, nn
 
@@ -221,7 +221,7 @@ def counted_visits(model: nn.Module) -> Iterator[list[int]]:
 def main() -> None:
     """Run the cells."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", default="broad_comparison", help="folder for models and results")
+    parser.add_argument("--output_dir", default="floor_comparison", help="folder for models and results")
     parser.add_argument("--cifar10", default="uoft-cs/cifar10", help="the data set, by id or folder")
     parser.add_argument("--cells", default="0/1", help="part/parts: do each parts-th cell, from the part-th on")
     parser.add_argument("--only", default="", help="do the cells with this in their names")

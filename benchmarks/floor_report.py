@@ -2,9 +2,9 @@
 
     python benchmarks/floor_report.py broad --output docs/floor_comparison
 
-writes `.md` and `.json`; `--methods all` takes only the cells in which every method was run. Of every method, cell and
-seed the configuration counts that `hf-lotus compare`'s rule chooses. Gaps are to the mean of the retrained models. The
-floor is what one more retrained model's gap would be.
+writes `.md`, `.json` and `.png`; `--methods all` takes only the cells in which every method was run. Of every method,
+cell and seed the configuration counts that `hf-lotus compare`'s rule chooses. Gaps are to the mean of the retrained
+models. The floor is what one more retrained model's gap would be.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 from floor_comparison import RETRAINED
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from hf_lotus.evaluation.choice import retrain_free_score
@@ -30,6 +32,8 @@ from hf_lotus.utils.text import markdown_table
 GAPS = ("forget_accuracy", "retain_accuracy", "test_accuracy", "mia_member_rate")
 NEEDED = ("forget_accuracy", "retain_accuracy", "retrain_free_gap", "relearning_excess")
 MOST_COLUMNS = 12
+HEADS = ("Avg Gap", "In floors", "Worst, in floors", "Relearning", "Worst relearning", "Test − retrain", "JSD / floor")
+HEADS += ("Visits / LoTUS's",)
 ORIGINAL, OWN, LASTING, LOTUS = "original", "margin_matching", "warm_restart", "lotus"
 Row = Mapping[str, Any]
 
@@ -53,12 +57,17 @@ class Run:
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Run:
         """From a file of `floor_comparison.py`."""
-        rows, by_method = document["rows"], {}
+        rows, by_method = {name: _rounded(row) for name, row in document["rows"].items()}, {}
         for method, names in groupby(sorted(name for name in rows if "/" in name), lambda name: name.split("/")[0]):
             by_method[method] = min((rows[name] for name in names), key=score)
         *cell, seed = document["cell"]
         retrained = [rows[name] for name in RETRAINED]
         return cls(tuple(cell), seed, {ORIGINAL: rows[ORIGINAL], **by_method}, retrained)
+
+    @classmethod
+    def published(cls, entry: Mapping[str, Any]) -> Run:
+        """From an entry of the file that stands beside the page."""
+        return cls(tuple(entry["cell"]), entry["seed"], entry["rows"], entry["retrained"])
 
     def differences(self, method: str) -> dict[str, float]:
         """Metric → the method's value less the retrained models' mean."""
@@ -124,17 +133,7 @@ def overall(runs: Sequence[Run]) -> str:
             f"{mean(cost):.1f}",
         ])  # fmt: skip
     floor = ["*floor: retrain again*", f"{mean(run.floor for run in runs):.4f}", "1.0", "", "", "", "", "1.00", ""]
-    heads = [
-        "Avg Gap",
-        "in floors",
-        "worst",
-        "Relearning",
-        "worst",
-        "Test − retrain",
-        "JSD / floor",
-        "Visits / LoTUS's",
-    ]
-    return markdown_table(["Method", *heads], [*rows, floor])
+    return markdown_table(["Method", *HEADS], [*rows, floor])
 
 
 def by_cell(runs: Sequence[Run], value: Callable[[Run, str], float], form: str, floor: bool = False) -> str:
@@ -223,6 +222,32 @@ def rankings(runs: Sequence[Run]) -> str:
     return markdown_table(["Figure", "Mean", "Least", "Most", "0.9 or more"], rows)
 
 
+def draw(runs: Sequence[Run], path: Path) -> None:
+    """Avg Gap in floors and relearning excess of each method: a point a cell, over its seeds; a bar their mean."""
+    names = [name for name in methods_of(runs) if name != ORIGINAL][::-1]
+    values: dict[str, Callable[[Run, str], float]] = {
+        "Avg Gap, in floors (log scale): 1 is retraining once more": lambda run, name: run.gap(name) / run.floor,
+        "Relearning excess: 0 is nothing coming back": lambda run, name: run.rows[name]["relearning_excess"],
+    }
+    figure = Figure(figsize=(10, 0.45 * len(names) + 1.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, (title, value) in zip(panels, values.items(), strict=True):
+        for place, name in enumerate(names):
+            mine = sorted((run for run in runs if name in run.rows), key=lambda run: run.cell)
+            points = [mean(value(run, name) for run in seeds) for _, seeds in groupby(mine, lambda run: run.cell)]
+            color, marker = ("#D55E00", "D") if name in (OWN, LASTING) else ("#0072B2", "o")
+            panel.scatter(points, [place] * len(points), color=color, marker=marker, alpha=0.55, s=28)
+            panel.plot([mean(points)] * 2, [place - 0.35, place + 0.35], color="#000000", linewidth=2)
+        panel.set_yticks(range(len(names)), names)
+        panel.set_xlabel(title)
+        panel.grid(alpha=0.25, axis="x")
+    panels[0].set_xscale("log")
+    for panel, at in zip(panels, (1.0, 0.0), strict=True):
+        panel.axvline(at, color="#000000", linewidth=0.8, linestyle=":")
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=120)
+
+
 def sections(runs: Sequence[Run]) -> list[str]:
     """The parts of the Markdown file."""
     cells, seeds = len({run.cell for run in runs}), sorted({run.seed for run in runs})
@@ -233,7 +258,7 @@ def sections(runs: Sequence[Run]) -> list[str]:
         f"{len(RETRAINED)} retrained models, and in floors: in what one more retrained model's would be.",
         "## Over all cells",
         overall(runs),
-        "*worst*: the largest of all runs; of relearning, by its size. A relearning excess says that what was "
+        "*Worst*: the largest of all runs; of relearning, by its size. A relearning excess says that what was "
         "forgotten comes back; it cannot say so of a model that still knows everything. Visits: samples learned "
         "from, as a multiple of LoTUS's.",
         "## Where each is off",
@@ -258,19 +283,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="output_dir of floor_comparison.py")
     parser.add_argument("--output", type=Path, default=Path("floor_comparison"), help="path without suffix")
-    parser.add_argument("--title", default="The comparison with floors", help="heading of the page")
+    parser.add_argument("--title", default="The comparison with its floor", help="heading of the page")
     parser.add_argument("--methods", choices=["ours", "all"], default="ours", help="as in floor_comparison.py")
     options = parser.parse_args()
-    runs = read(options.folder, options.methods == "all")
+    runs, stem = read(options.folder, options.methods == "all"), options.output.name
     if not runs:
         parser.error(f"no finished cell in {options.folder}: run floor_comparison.py first")
     parts = [f"# {options.title}", *sections(runs)]
-    text = "\n\n".join(part if part.startswith(("|", "#")) else fill(part, 120) for part in parts)
+    picture = f"![Avg Gap and relearning excess of each method; a point is a setting, the bar their mean]({stem}.png)"
+    parts.insert(parts.index("## Where each is off"), picture)
+    text = "\n\n".join(part if part.startswith(("|", "#", "!")) else fill(part, 120) for part in parts)
     options.output.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    draw(runs, options.output.with_suffix(".png"))
     lines = [json.dumps({
         "cell": run.cell, "seed": run.seed, "floor": round(run.floor, 5),
-        "retrained": list(map(_rounded, run.retrained)),
-        "rows": {name: {"gap_to_mean": round(run.gap(name), 5), **_rounded(row)} for name, row in run.rows.items()},
+        "retrained": run.retrained,
+        "rows": {name: {"gap_to_mean": round(run.gap(name), 5), **row} for name, row in run.rows.items()},
     }) for run in runs]  # fmt: skip
     options.output.with_suffix(".json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
     python benchmarks/forgetting_price.py broad --cifar10 path/or/id --output docs/forgetting_price
 
-On the small ResNet and ViT of `broad_comparison.py` (its folder is the first argument; 10 % of each class), and on a
+On the small ResNet and ViT of `floor_comparison.py` (its folder is the first argument; 10 % of each class), and on a
 real checkpoint where `--checkpoint` gives a folder with `original`, `retrain` and `forget_rows.json`. Each point is a
 restart of some rounds at a share of the first rate, then three rounds of margin matching. Measured: the relearning
 excess, a linear probe of the labels, forget, retain and test accuracy, and the cost in sample visits as a share of
@@ -172,7 +172,7 @@ def draw(found: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> 
 def main() -> None:
     """Measure what is not measured yet, and write all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="output_dir of broad_comparison.py")
+    parser.add_argument("folder", help="output_dir of floor_comparison.py")
     parser.add_argument("--cifar10", default="uoft-cs/cifar10", help="the data set, by id or folder")
     parser.add_argument("--checkpoint", help="folder of a real model: original, retrain, forget_rows.json")
     parser.add_argument("--output", type=Path, default=Path("forgetting_price"), help="path without suffix")

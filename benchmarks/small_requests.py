@@ -2,7 +2,7 @@
 
     python benchmarks/small_requests.py broad --cifar10 path/or/id --output docs/small_requests
 
-The small ResNet of `broad_comparison.py` (its folder is the first argument; 5,000 images) is asked to forget 1, 3, 10
+The small ResNet of `floor_comparison.py` (its folder is the first argument; 5,000 images) is asked to forget 1, 3, 10
 and 30 of them, and fifty requests of three in a row, each from the model that the one before it left. A pool of four
 models was trained without any of these 150 pictures. Distance: the mean of |p(true class) − the pool's mean| over the
 pictures; the floor is that of one model of the pool from the others. Broken off, it goes on where it stopped.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import csv
 import json
 import sys
 import time
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from broad_comparison import Cell, load
+from cells import Cell, load
 from torch import nn
 
 from hf_lotus import (
@@ -29,8 +30,6 @@ from hf_lotus import (
     Finetune,
     LoTUS,
     MarginMatching,
-    NegGradPlus,
-    SalUn,
     UnlearningArguments,
     UnlearningTrainer,
 )
@@ -39,18 +38,15 @@ from hf_lotus.evaluation.predictions import predict
 from hf_lotus.functional.membership import true_class_confidence
 from hf_lotus.publishing.digests import weights_digest
 from hf_lotus.utils.files import write_whole
-from hf_lotus.utils.text import markdown_table
 
 ASKED, POOL, QUEUE = 150, 4, 50
 # Size of a request → how many requests of it are tried.
-SIZES = {1: 6, 3: 4, 10: 3, 30: 2}
+SIZES = {1: 4, 3: 3, 10: 2, 30: 1}
 METHODS = {
     "lotus": LoTUS(),
     "margin_matching": MarginMatching(),
     "finetune": Finetune(),
-    "neggrad_plus": NegGradPlus(),
     "scrub": SCRUB(),
-    "salun": SalUn(),
 }
 IN_A_ROW = ("lotus", "margin_matching")
 
@@ -141,7 +137,7 @@ class Requests:
 def main() -> None:
     """Measure what is not measured yet, and write all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="output_dir of broad_comparison.py")
+    parser.add_argument("folder", help="output_dir of floor_comparison.py")
     parser.add_argument("--cifar10", default="uoft-cs/cifar10", help="the data set, by id or folder")
     parser.add_argument("--output", type=Path, default=Path("small_requests"), help="path without suffix")
     options = parser.parse_args()
@@ -159,20 +155,28 @@ def main() -> None:
         write_whole(kept, json.dumps(found, indent=1) + "\n")
         sys.stdout.write(f"{name}, {size}: {found[name][size]}\n")
         sys.stdout.flush()
-    options.output.with_suffix(".md").write_text(table(found), encoding="utf-8")
+    with options.output.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(table(found))
 
 
-def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A row a method; a column a size of request, and what a request costs."""
+def table(found: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:
+    """Heads, and a row a method: a column a size of request, and what a request costs."""
     sizes = [*map(str, SIZES), "queue"]
     rows = []
     for name, by_size in found.items():
         distances = [f"{by_size[s]['distance']:.3f}" if s in by_size else "–" for s in sizes]
         measured = [by_size[size] for size in map(str, SIZES) if "seconds" in by_size.get(size, {})]
-        costs = [f"{np.mean([row[key] for row in measured]):.{d}f}" for key, d in (("test", 3), ("seconds", 1))]
-        rows.append([name, *distances, *(costs if measured else ["–", "–"])])
+        costs = ["–"] * 3
+        if measured:
+            test, still, seconds = (
+                np.mean([row[key] for row in measured]) for key in ("test", "unchanged", "seconds")
+            )
+            costs = [f"{test:.3f}", f"{100 * still:.0f} %", f"{seconds:.1f}"]
+        elif "test" in by_size["1"]:
+            costs[0] = f"{by_size['1']['test']:.3f}"
+        rows.append([name, *distances, *costs])
     heads = [f"{size} picture{'s' * (size > 1)}" for size in SIZES]
-    return markdown_table(["Model", *heads, "50 × 3 in a row", "Test acc.", "CPU s a request"], rows) + "\n"
+    return [["Model", *heads, "50 × 3 in a row", "Test acc.", "Changed nothing", "CPU s"], *rows]
 
 
 if __name__ == "__main__":

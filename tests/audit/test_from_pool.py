@@ -90,6 +90,7 @@ def test_models_unlearned_by_the_method_are_held_against_retrained_ones(root, gi
     assert any("44 models: 22 without any forget sample" in note for note in hides.notes)
 
 
+@pytest.mark.exhaustive
 def test_one_model_of_another_method_is_ranked_among_the_retrained(root, given):
     report = audit(*models(), pool=Pool.open(root), name="mine", **given)
     assert report["u_lira"].n == 22 and report["u_lira"].audited.p_value is not None

@@ -97,6 +97,7 @@ def test_it_goes_the_same_way_again_and_on_after_a_kill(search, tmp_path, traine
     assert search(7000, rates=(1.0,)).run().tried == first.tried and trained == []
 
 
+@pytest.mark.exhaustive
 def test_a_retrained_model_changes_nothing_of_the_choice(search, tiny_model):
     """Its round of relearning for the table is part of the cost, and its gaps are in the table."""
     plain = search(7000, folder="plain", rates=(1.0,)).run()

@@ -122,6 +122,7 @@ class TestSeeds:
         assert unlearning["retrain"].forget_accuracy == base["retrain"].forget_accuracy
         assert unlearning["first"].rf_jsd != base["first"].rf_jsd
 
+    @pytest.mark.exhaustive
     def test_what_each_adds_is_told(self, compare, trained):
         results = []
         for training in (1, 2):

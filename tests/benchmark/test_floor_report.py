@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from floor_comparison import RETRAINED, FloorCell, configurations, counted_visits, other_configurations
-from floor_report import LASTING, LOTUS, OWN, Run, by_cell, main, overall, ranking, read, score
+from floor_report import LASTING, LOTUS, OWN, Run, aims, by_cell, main, overall, ranking, read, score, signed
 
 from hf_lotus.methods import METHODS
 from tests.conftest import TINY_MODELS
@@ -71,6 +71,15 @@ def test_tables_and_json_of_what_is_finished(tmp_path, monkeypatch):
     text, found = (tmp_path / "out.md").read_text(), json.loads((tmp_path / "out.json").read_text())
     assert "1 cells" in text and "2 runs, seeds 0, 1" in text and len(found) == 2
     assert found[0]["rows"][OWN]["gap_to_mean"] == pytest.approx(0.015)
+    assert (tmp_path / "out.png").stat().st_size > 10_000
+
+
+def test_what_is_published_is_of_its_figures():
+    docs = Path(__file__).parents[2] / "docs"
+    runs = [Run.published(entry) for entry in json.loads((docs / "floor_comparison.json").read_text(encoding="utf-8"))]
+    text = (docs / "floor_comparison.md").read_text(encoding="utf-8")
+    for table in (overall(runs), signed(runs), aims(runs), by_cell(runs, Run.gap, "{:.4f}", floor=True)):
+        assert table in text
 
 
 def test_every_method_is_compared_and_has_as_many_configurations():
@@ -97,7 +106,7 @@ def test_visits_are_samples_learned_from():
 
 def test_the_retrained_models_are_three_trainings(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("broad_comparison.train", lambda *_, seed, **__: asked.append(seed))
+    monkeypatch.setattr("cells.train", lambda *_, seed, **__: asked.append(seed))
     options = argparse.Namespace(output_dir=str(tmp_path), cifar10="", methods="ours")
     original, retrained, sets = FloorCell("digits", "vit", "10 %", 2, options).models_and_sets()
     assert asked == [2, 2, 102, 202] and len(retrained) == len(RETRAINED) == 3

@@ -99,7 +99,7 @@ class TestBenchmark:
 
 
 # One of each family and of each kind of forget set; of every recipe the data is made ready in `test_data`.
-KINDS = {"resnet18-cifar10", "vit-cifar100-50", "resnet18-tiny-imagenet-pizza", "vit-mufac", "vit-imagenet"}
+KINDS = {"resnet18-tiny-imagenet-pizza", "vit-mufac", "vit-imagenet"}
 PAPERS = by_kind((name for name in recipe_names() if not name.startswith("cifar10-")), KINDS)
 
 

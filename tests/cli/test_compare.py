@@ -53,6 +53,7 @@ def test_all_methods_in_one_table_with_original_and_retrain(compare, capsys):
         assert f" {heading} " in printed
 
 
+@pytest.mark.exhaustive
 def test_what_a_transformer_has_nothing_of_is_left_out_of_all_with_a_note(compare, tmp_path, processor, capsys):
     TINY_MODELS["vit"]().save_pretrained(tmp_path / "vit")
     processor.save_pretrained(tmp_path / "vit")
@@ -66,6 +67,7 @@ def test_what_a_transformer_has_nothing_of_is_left_out_of_all_with_a_note(compar
     assert any(text.startswith(note) for text in result.notes) and note in capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 def test_class_wise_methods_in_one_table(compare):
     """The noise of UNSIR's classes is costly, and has its own tests."""
     status, out = compare("--methods", *(n for n in METHODS if n != "unsir"), "--forget_class", "digit 3")

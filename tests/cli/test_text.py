@@ -123,6 +123,7 @@ def test_texts_cut_off_and_columns_named_are_recorded_and_taken_again(owner, tmp
     assert "FAILED" not in capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 def test_many_methods_in_one_table_and_those_that_texts_have_no_use_for_left_out(owner, tmp_path, capsys):
     options = ["--model_name_or_path", "model", "--dataset_name", "data", "--output_dir", "compared"]
     methods = ["lotus", "margin_matching", "unsir", "retrain"]

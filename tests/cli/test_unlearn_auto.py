@@ -89,6 +89,7 @@ def test_unlearn_measures_relearning_and_holds_against_several_retrained_models(
     assert "finetune: avg gap" in (told := capsys.readouterr().out) and "needs retrain_model" in told
 
 
+@pytest.mark.exhaustive
 def test_evaluate_measures_the_same_as_unlearn(command, user, tmp_path):
     several = ["--retrain_models", user / "model", user / "model"]
     base = [*trained(user), "--num_train_epochs", "1", "--method", "finetune", "--measure_relearning", *several]
@@ -136,6 +137,7 @@ class Sent:
     commit_url = "https://example.org"
 
 
+@pytest.mark.exhaustive
 def test_compare_tells_what_each_seed_adds(command, user, tmp_path, capsys):
     options = ["--methods", "finetune", "retrain", "--num_train_epochs", "1", "--retrain_again", "0"]
     seeds = ["--seeds", "1", "2", "--training_seeds", "3", "4", "--evaluation_seeds", "5", "6"]

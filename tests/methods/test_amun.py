@@ -82,8 +82,15 @@ class TestAscent:
         assert found.found.all()
 
 
-@pytest.mark.parametrize("class_wise", [False, True], ids=["samples", "classes"])
-@pytest.mark.parametrize("family", ["resnet", "vit"])
+@pytest.mark.parametrize(
+    ("family", "class_wise"),
+    [
+        pytest.param("resnet", False, id="resnet-samples"),
+        pytest.param("vit", True, id="vit-classes"),
+        pytest.param("resnet", True, id="resnet-classes", marks=pytest.mark.exhaustive),
+        pytest.param("vit", False, id="vit-samples", marks=pytest.mark.exhaustive),
+    ],
+)
 class TestOnAModel:
     def test_misclassified_as_the_label_and_not_at_the_radius_before(
         self, make, processor, digits, family, class_wise

@@ -83,6 +83,7 @@ def test_it_is_chosen_built_described_and_cited_as_ours_are(install):
     assert "@inproceedings{doe2030toy," in citations(describe(method))
 
 
+@pytest.mark.exhaustive  # what is imported for it takes ten times as long as all other tests here
 def test_its_help_in_a_process_of_its_own(install):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(install()), *sys.path]), "COLUMNS": "200"}
     command = [sys.executable, "-m", "hf_lotus.cli.main", "unlearn", "--method", "toy", "--help"]

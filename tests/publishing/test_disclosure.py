@@ -226,6 +226,7 @@ class TestReidentification:
         assert (counts < 10).mean() < 0.01
         assert np.median(counts) >= 200
 
+    @pytest.mark.exhaustive
     def test_either_leak_alone_suffices(self, world):
         histogram_only = self.fitting(world, lambda record: replace(record, results={**record.results, "models": []}))
         figures_only = self.fitting(world, lambda record: replace(record, class_histogram=None))

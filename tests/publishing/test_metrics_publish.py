@@ -61,6 +61,7 @@ def test_publish_then_load_from_there(hub, tmp_path):
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.exhaustive
 def test_the_metrics_of_the_audit(hub, tmp_path):
     names = ("klom", "relative_test", "rmia")
     code = "from hf_lotus.cli import publish_metric\n"

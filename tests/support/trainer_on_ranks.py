@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,16 +31,17 @@ def trained(folder: Path, name: str, trainer, **resume):
     return {"ranks": trainer.args.world_size, "steps": trainer.state.global_step, "losses": losses, "rounds": rounds}
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, names: Sequence[str]) -> None:
     torch.set_num_threads(1)
     batch, out, records = {"per_device_train_batch_size": BATCH}, folder / "out", {}
-    for name, method in EVERY_METHOD.items():
+    methods = {name: EVERY_METHOD[name] for name in names}
+    for name, method in methods.items():
         if name == "scrub":
             method = replace(method, forget_batch_size=8)
         records[name] = trained(folder, name, build(out, method, options=options_of(name), **batch))
 
     half = {"per_device_train_batch_size": BATCH // 2, "gradient_accumulation_steps": 2}
-    for name, method in EVERY_METHOD.items():
+    for name, method in methods.items():
         if name == "scrub":
             method = replace(method, forget_batch_size=4)
         run = build(out, method, options=options_of(name), **half)

@@ -23,6 +23,7 @@ def build(folder, method, model=None, extractor=None, **arguments):
     )  # fmt: skip
 
 
+@pytest.mark.exhaustive  # a run on texts stands for what is no picture
 def test_a_run_broken_off_ends_with_the_same_bits(tmp_path):
     """With dropout, layer drop and SpecAugment, whose masks come from NumPy."""
     arguments = {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": 1, "save_total_limit": None}

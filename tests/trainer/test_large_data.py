@@ -11,6 +11,7 @@ import pytest
 MIB = 2**20
 
 
+@pytest.mark.exhaustive  # decodes more pictures than all other tests together
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process its memory")
 def test_more_forget_rows_than_fit_in_memory_as_pixels(tmp_path):
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "HF_DATASETS_CACHE": str(tmp_path / "cache")}

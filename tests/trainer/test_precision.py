@@ -19,7 +19,7 @@ def losses(trainer):
     return torch.tensor([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
 
 
-@pytest.mark.parametrize("model", ["resnet", "vit"])
+@pytest.mark.parametrize("model", ["resnet", pytest.param("vit", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("method", [LoTUS(stop_margin=2.0), SCRUB(), SalUn()], ids=lambda m: type(m).__name__)
 def test_bf16_computes_in_half_precision_and_learns_in_full(make, model, method):
     full, half = run(make, method, model), run(make, method, model, bf16=True)
@@ -31,7 +31,8 @@ def test_bf16_computes_in_half_precision_and_learns_in_full(make, model, method)
     assert kept[0] == pytest.approx(kept[1], abs=2**-5) and half.teacher.dtype == torch.float32
 
 
-@pytest.mark.parametrize("model", ["resnet", pytest.param("vit", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive  # the compiler takes longer than all that it is asked for
+@pytest.mark.parametrize("model", ["resnet", "vit"])
 def test_a_compiled_model_gives_the_same_losses_and_is_measured_and_saved_as_itself(make, model, tmp_path):
     # The compiler's front end and its autograd, without the code generator, which takes minutes.
     compiled = {"torch_compile": True, "torch_compile_backend": "aot_eager"}

@@ -35,7 +35,7 @@ def chosen_by_hand(values: list[float], patience: int) -> tuple[int, int]:
     return best, len(values)
 
 
-@pytest.mark.parametrize("name", by_kind(SAMPLE_WISE))
+@pytest.mark.parametrize("name", by_kind(SAMPLE_WISE, {"lotus", "warm_restart", "rum"}))
 def test_the_round_with_the_least_gap_is_the_one_that_is_left(tmp_path, name):
     """Against a run that takes every round, and keeps and measures each that a run may end with."""
     whole = with_test(tmp_path / "whole", EVERY_METHOD[name], **ROUNDS)

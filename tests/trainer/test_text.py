@@ -6,10 +6,11 @@ import torch
 
 from hf_lotus import METHODS, Finetune, LoTUS, UnlearningArguments, UnlearningTrainer
 from hf_lotus.evaluation.predictions import predict
-from hf_lotus.methods import UNSIR, MarginMatching, Retrain, WarmRestart
+from hf_lotus.methods import UNSIR, Retrain, WarmRestart
 from hf_lotus.methods.base import RefusedModel
 from hf_lotus.trainer.relearning import measured_relearning_excess
 from tests.support import tiny_text
+from tests.support.every_method import KINDS, by_kind
 from tests.support.method_helpers import equal, weights
 
 TOKENIZER = tiny_text.tokenizer()
@@ -34,7 +35,7 @@ NOT_FOR_TEXT = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", by_kind(METHODS, KINDS | {*NOT_FOR_TEXT}))
 def test_every_method_unlearns_texts_or_says_why_not(tmp_path, name):
     if name in NOT_FOR_TEXT:
         with pytest.raises(
@@ -51,10 +52,11 @@ def test_every_method_unlearns_texts_or_says_why_not(tmp_path, name):
     assert 0 <= measured["eval_forget_accuracy"] <= 1 and np.isfinite(measured["eval_rf_jsd"])
 
 
-@pytest.mark.parametrize("method", [LoTUS(stop_margin=2.0), MarginMatching(), WarmRestart()], ids=lambda m: m.name)
-def test_a_run_broken_off_ends_with_the_same_bits(tmp_path, method):
+@pytest.mark.parametrize("name", by_kind(["lotus", "margin_matching", "warm_restart"], {"lotus"}))
+def test_a_run_broken_off_ends_with_the_same_bits(tmp_path, name):
     """With dropout, and broken off within a round and between two."""
     arguments = {"num_train_epochs": 3, "save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
+    method = LoTUS(stop_margin=2.0) if name == "lotus" else METHODS[name]()
     whole = build(tmp_path, method, **arguments)
     whole.train()
     steps = whole.state.global_step

@@ -40,9 +40,9 @@ def saved(trainer, round_index):
     ("name", "family", "rate", "rounds"),
     [
         ("lotus", "vit", 0.002, 4),
-        ("lotus", "resnet", 0.002, 4),
-        ("random_labels", "vit", 0.005, 3),
         ("random_labels", "resnet", 0.02, 3),
+        pytest.param("lotus", "resnet", 0.002, 4, marks=pytest.mark.exhaustive),
+        pytest.param("random_labels", "vit", 0.005, 3, marks=pytest.mark.exhaustive),
     ],
 )
 def test_the_round_of_the_least_rf_jsd_is_left_to_the_bit(tmp_path, processor, name, family, rate, rounds):

@@ -18,12 +18,15 @@ from tests.support.method_helpers import equal
 from tests.support.ranks import on_ranks
 from tests.support.trainer_on_ranks import BATCH, main
 
+BY_KIND = KINDS | {"finetune"}
+
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def ranks(tmp_path_factory, pytestconfig):
     """The folder that two ranks, started once, have filled."""
     folder = tmp_path_factory.mktemp("ranks")
-    on_ranks(main, folder)
+    exhaustive = pytestconfig.getoption("--exhaustive")
+    on_ranks(main, folder, [name for name in EVERY_METHOD if exhaustive or name in BY_KIND])
     return folder
 
 
@@ -42,7 +45,7 @@ def assert_agree(given, expected):
         torch.testing.assert_close(given[name], value, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", EVERY_METHOD)
+@pytest.mark.parametrize("name", by_kind(EVERY_METHOD, BY_KIND))
 def test_every_method_ends_with_the_same_weights_on_both_ranks(ranks, records, tmp_path, name):
     for run in (name, f"{name} accumulated"):
         assert equal(*of_ranks(ranks, run))
@@ -58,7 +61,7 @@ def test_every_method_ends_with_the_same_weights_on_both_ranks(ranks, records, t
 MASKED = {"salun", "salun of margin matching", "salun of munba", "sfron", "rum"}
 
 
-@pytest.mark.parametrize("name", by_kind(sorted({*EVERY_METHOD} - NOISY - MASKED), KINDS | {"finetune"}))
+@pytest.mark.parametrize("name", by_kind(sorted({*EVERY_METHOD} - NOISY - MASKED), BY_KIND))
 def test_two_ranks_train_as_one_process_with_twice_the_batch(ranks, records, tmp_path, name):
     """Tails are uneven, and samples that fill them up must not count."""
     alone = build(tmp_path, EVERY_METHOD[name], options=options_of(name), per_device_train_batch_size=2 * BATCH)

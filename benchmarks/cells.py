@@ -1,23 +1,15 @@
-"""Margin matching against LoTUS and the baselines where they were not tuned: many settings, every choice retrain-free.
-
-    python benchmarks/broad_comparison.py --output_dir broad --cifar10 path/or/id
+"""The settings in which methods are compared: data, a small model, a forget set, a seed.
 
 Two data sets (5,000 images of CIFAR-10; scikit-learn's digits) × two small models (ResNet, ViT) × four forget sets
 (10 % and 50 % of each class; 10 %, of which 80 % from two classes; 10 % with 20 unseen samples a class) × three seeds,
-each with its own split, original and retrained model. Every method gets the same number of configurations, and the one
-with the least retrain-free gap is taken; no retrained model takes part in a choice. Broken off, it goes on where it
-stopped; `--cells` divides the work between processes. `broad_report.py` makes the tables, `broad_relearning.py` tells
-how fast what was forgotten comes back.
+each with its own split, original and retrained model.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import sys
-import time
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +19,6 @@ from datasets import Dataset, load_dataset
 from torch import Tensor, nn
 from transformers import ViTImageProcessorPil
 
-from hf_lotus import (
-    SCRUB,
-    Comparison,
-    Contender,
-    Finetune,
-    LoTUS,
-    MarginMatching,
-    NegGradPlus,
-    SalUn,
-    UnlearningArguments,
-)
 from hf_lotus.data.columns import find_label_column, read_labels
 from hf_lotus.data.digits import load_digits
 from hf_lotus.data.images import ReadyImages
@@ -48,26 +29,6 @@ SIZE, SEEDS = 32, (0, 1, 2)
 DATA, MODELS = ("cifar10", "digits"), ("resnet", "vit")
 FORGET = ("10 %", "50 %", "10 %, skewed", "10 %, few unseen")
 UNSEEN_A_CLASS, SKEW = 20, 0.8
-
-
-def configurations() -> dict[str, Contender]:
-    """Four of each method, named method/number: two rates by two settings, or four rates."""
-    adam, sgd = ("adamw_torch_fused", (1e-4, 1e-3)), ("sgd", (1e-3, 1e-2))
-    grids = {
-        "lotus": (adam, [LoTUS(alpha=alpha, stop_margin=2.0) for alpha in (2.0, 8.0)]),
-        "finetune": (("sgd", (1e-3, 1e-2, 3e-2, 1e-1)), [Finetune()]),
-        "neggrad_plus": (sgd, [NegGradPlus(alpha=alpha) for alpha in (0.95, 0.99)]),
-        "scrub_r": (("adamw_torch_fused", (1e-4, 5e-4)), [SCRUB(alpha=a, rewind=True) for a in (0.001, 0.5)]),
-        "salun": (sgd, [SalUn(saliency=share) for share in (0.1, 0.5)]),
-        "margin_matching": (adam, [MarginMatching(fit_temperature=fit) for fit in (False, True)]),
-    }
-    contenders = {}
-    for name, ((optim, rates), methods) in grids.items():
-        for number, (method, rate) in enumerate(product(methods, rates)):
-            momentum = {"optim_args": "momentum=0.9"} if optim == "sgd" else {}
-            arguments = {"optim": optim, "learning_rate": rate, **momentum}
-            contenders[f"{name}-{number}"] = Contender(method, arguments)
-    return contenders
 
 
 @dataclass(frozen=True)
@@ -123,22 +84,6 @@ class Cell:
         scenario = self.forget.replace(" %", "").replace(", ", "-").replace(" ", "-")
         return f"{self.data}-{self.model}-{scenario}-seed{self.seed}"
 
-    def run(self) -> None:
-        """Train, retrain, unlearn by every configuration, measure, and leave results.json."""
-        folder = Path(self.options.output_dir) / self.name
-        if (folder / "results.json").exists():
-            return
-        comparison = Comparison(**self.settings(), args=self.arguments(folder))
-        result = comparison.run(configurations(), cell=[self.data, self.model, self.forget, self.seed])
-        result.to_json(folder / "results.json")
-
-    def arguments(self, folder: str | Path) -> UnlearningArguments:
-        """What all methods have in common."""
-        return UnlearningArguments(
-            str(folder), num_train_epochs=10, per_device_train_batch_size=64, seed=self.seed, use_cpu=True,
-            disable_tqdm=True, logging_strategy="no",
-        )  # fmt: skip
-
     def settings(self) -> dict[str, object]:
         """The models and the sets, as `Comparison` and `UnlearningTrainer` take them."""
         parts = load(self.data, self.options.cifar10, self.seed)
@@ -188,25 +133,3 @@ def train(model: nn.Module, pixels: Tensor, labels: Tensor, epochs: int, seed: i
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
-
-
-def main() -> None:
-    """Run the cells."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", default="broad_comparison", help="folder for models and results")
-    parser.add_argument("--cifar10", default="uoft-cs/cifar10", help="the data set, by id or folder")
-    parser.add_argument("--cells", default="0/1", help="part/parts: do each parts-th cell, from the part-th on")
-    parser.add_argument("--only", default="", help="do the cells with this in their names")
-    options = parser.parse_args()
-    part, parts = map(int, options.cells.split("/"))
-    cells = [Cell(*which, options) for which in product(DATA, MODELS, FORGET, SEEDS)]
-    cells = sorted(cells, key=lambda cell: cell.seed)
-    for cell in [cell for cell in cells if options.only in cell.name][part::parts]:
-        started = time.perf_counter()
-        cell.run()
-        sys.stdout.write(f"{cell.name}: {time.perf_counter() - started:.0f} s\n")
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()
