@@ -5,7 +5,7 @@
 
 Every process has one thread (OMP_NUM_THREADS=1) and times its work alone, once all have imported what they need and
 decoded their pictures. **More processes than the machine has cores cannot speed anything up**: what their row then
-shows is what they cost. It takes some four minutes on two cores that nothing else uses.
+shows is what they cost. It takes some five minutes on two cores that nothing else uses.
 
 * A round of LoTUS and an evaluation: ranks (DDP over gloo) deal every batch out among them, of one size in all.
 * `compare`, by ranks: its rows come in turn, each dealt out likewise. Side by side: a process has some of the methods
@@ -36,7 +36,7 @@ _PATIENCE = 600.0
 def main() -> None:
     """Start the processes of every work, print a table of what they tell, and write it where it is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=6_000, help="training rows to take")
+    parser.add_argument("--rows", type=int, default=3_000, help="training rows to take")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4], help="how many, 1 first")
     parser.add_argument("--output", type=Path, help="JSON file for the seconds")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)  # the work, this process, and of how many
@@ -82,7 +82,7 @@ def started(work: str, of: int, rows: int) -> dict[str, float]:
         free.close()
         children = []
         for number in range(of):
-            places = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+            places = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
             if work == "ranks" and of > 1:
                 places |= {"RANK": str(number), "LOCAL_RANK": str(number), "MASTER_ADDR": "127.0.0.1"}
                 places |= {"WORLD_SIZE": str(of), "LOCAL_WORLD_SIZE": str(of), "MASTER_PORT": str(port)}
@@ -169,7 +169,7 @@ def _compare(task: object, folder: Path, names: list[str], settings: dict[str, o
     from hf_lotus import Comparison, Contender, UnlearningArguments
 
     methods = _methods()
-    common = {"num_train_epochs": 2, "learning_rate": 1e-4, "disable_tqdm": True, "save_strategy": "no"}
+    common = {"num_train_epochs": 1, "learning_rate": 1e-4, "disable_tqdm": True, "save_strategy": "no"}
     arguments = UnlearningArguments(str(folder), **{**common, "per_device_train_batch_size": BATCH, **settings})
     sets = {f"{'eval' if name == 'test' else name}_dataset": data for name, data in task.sets.items()}  # type: ignore[attr-defined]
     comparison = Comparison(copy.deepcopy(task.model), arguments, processing_class=task.processor, **sets)  # type: ignore[attr-defined]
@@ -207,7 +207,7 @@ def _pool(number: int, of: int, rows: int, folder: Path) -> dict[str, float]:
         return type(task.model)(copy.deepcopy(task.model.config))
 
     arguments = UnlearningArguments(
-        str(folder / "runs"), num_train_epochs=1, learning_rate=1e-3, per_device_train_batch_size=BATCH, use_cpu=True,
+        str(folder / "runs"), num_train_epochs=3, learning_rate=1e-3, per_device_train_batch_size=BATCH, use_cpu=True,
         disable_tqdm=True, save_strategy="no",
     )  # fmt: skip
     _meet(folder, "pool", number, of)
