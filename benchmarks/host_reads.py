@@ -12,12 +12,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # Operators whose result, or its shape, the host has to know before it can go on.
-_ASKING = {
+ASKING = {
     "_local_scalar_dense", "is_nonzero", "nonzero", "nonzero_numpy", "masked_select", "equal", "bincount", "histc",
     "_unique2", "unique_dim", "unique_consecutive", "repeat_interleave",
 }  # fmt: skip
 # Of these an index that is a mask.
-_INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 # What copies between host and device; on a CPU it is no operator. `to` only where it names a device, and waits.
 _FETCHING = {"cpu", "numpy", "tolist", "__array__", "pin_memory"}
 _SENDING = {"tensor", "as_tensor", "from_numpy"}
@@ -52,8 +52,8 @@ class _Operators(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
-        asks = name in _ASKING
-        if name in _INDEXING:
+        asks = name in ASKING
+        if name in INDEXING:
             asks = any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
         if name == "_to_copy" and (device := (kwargs or {}).get("device")) is not None:
             asks = torch.device(device) != args[0].device and not kwargs.get("non_blocking")

@@ -69,6 +69,7 @@ LONGEST = [
     "cli/test_request.py",
     "cli/test_launch.py",
     "trainer/test_same_run.py",
+    "trainer/test_captured_step.py",
     "cli/test_verify.py",
     "benchmark/test_runner.py",
     "benchmark/test_best.py",

@@ -79,7 +79,8 @@ def class_logits(outputs: object, batch_size: int) -> Tensor:
 class FiniteCheck:
     """Whether all logits so far were finite: the flag stays on their device until it is asked for.
 
-    To look at it batch by batch would have the host wait for the device at every one.
+    To look at it batch by batch would have the host wait for the device at every one. It stays in one place for good:
+    a step that a graph replays goes on writing there.
     """
 
     def __init__(self) -> None:
@@ -88,7 +89,10 @@ class FiniteCheck:
     def see(self, logits: Tensor) -> None:
         """Take in the logits of a batch."""
         finite = torch.isfinite(logits.detach()).all()
-        self._flag = finite if self._flag is None else self._flag.logical_and_(finite)
+        if self._flag is None:
+            self._flag = finite
+        else:
+            self._flag.logical_and_(finite)
 
     def ask(self) -> None:
         """Wait for the device, and begin anew.
@@ -96,8 +100,8 @@ class FiniteCheck:
         Raises:
             FloatingPointError: if there were logits that are not finite.
         """
-        flag, self._flag = self._flag, None
-        if flag is not None and not flag:
+        if self._flag is not None and not self._flag:
+            self._flag.fill_(True)
             raise FloatingPointError(
                 "The model gave logits that are not finite. Lower the learning rate, or use bf16 instead of fp16."
             )

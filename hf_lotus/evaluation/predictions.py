@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from hf_lotus.data.batches import Collator, FiniteCheck, class_logits, model_columns, model_inputs
 from hf_lotus.data.sized import sized
+from hf_lotus.evaluation.captured_forward import replayed_forward
 from hf_lotus.functional.weighting import weighted_by_class
 
 # So much of what a pass leaves behind waits on the device before it is fetched.
@@ -123,6 +124,7 @@ def predict(
     progress: bool = True,
     num_workers: int = 0,
     device: torch.device | None = None,
+    capture: bool = True,
 ) -> Predictions:
     """One forward pass of `model` over `dataset`.
 
@@ -137,6 +139,7 @@ def predict(
         progress: whether to show one.
         num_workers: loader processes.
         device: where to run; a model that is elsewhere is taken there, and back. Where it is, if None.
+        capture: whether whole batches may pass by a graph, where the device is a GPU and the process is alone.
 
     Raises:
         ValueError: if the data set is empty, labels lie outside the model's classes, or logits have another shape.
@@ -165,7 +168,9 @@ def predict(
         # Each rank's BatchNorm has seen other samples; what is measured is what will be saved, the first rank's.
         broadcast(list(model.buffers()))
     parts = _Parts(keep_logits)
-    with evaluation_mode(model), accelerator.autocast() if accelerator is not None else nullcontext():
+    replaying = replayed_forward(model, device, size // batch_size, capture and ranks == 1)
+    precision = accelerator.autocast() if accelerator is not None else nullcontext()
+    with evaluation_mode(model), precision, replaying as is_overwritten:
         hidden = not progress or rank > 0
         for number, batch in enumerate(tqdm(loader, desc=description, unit="batch", leave=False, disable=hidden)):
             labels = batch["labels"]
@@ -173,7 +178,7 @@ def predict(
             logits = class_logits(model(**(finish(batch) if finish else batch)), len(labels)).float()
             if number >= own:
                 continue
-            parts.add(labels, logits)
+            parts.add(labels, logits.clone() if is_overwritten else logits)
     if device != home:
         model.to(home)
     found = parts.taken()

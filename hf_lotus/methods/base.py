@@ -359,9 +359,13 @@ class GradientMethod(UnlearningMethod):
 
     Attributes:
         transform_asks_student: whether `transform` does, where it is overridden.
+        is_same_work: whether `transform` and `loss` call the same operators for every batch of a shape in a round, so
+            that a step can be recorded on a GPU and replayed. They then ask neither how many samples of a side a batch
+            has (`Batch.num_forget`, `forgotten`, `rows`) nor for `round_share`, and draw from `Batch.generator` alone.
     """
 
     transform_asks_student: ClassVar[bool] = True
+    is_same_work: ClassVar[bool] = False
 
     def streams(self, task: Task) -> Streams:
         """The data of the run; by default the forget set and all of the retain set."""
@@ -438,3 +442,17 @@ class GradientMethod(UnlearningMethod):
         Where it is given, the run ends with the weights of the round with the least distance.
         """
         return None
+
+
+def says_same_work(method: UnlearningMethod) -> bool:
+    """Whether a method says of its own `loss` and `transform` that they are the same work for every batch.
+
+    One that overrides either without a word of its own does not: what it inherits was said of others.
+    """
+    kinds = type(method).__mro__
+
+    def giver(name: str) -> int:
+        return next((number for number, kind in enumerate(kinds) if name in vars(kind)), len(kinds))
+
+    said = bool(getattr(method, "is_same_work", False))
+    return said and giver("is_same_work") <= min(giver("loss"), giver("transform"))

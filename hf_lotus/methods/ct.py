@@ -35,6 +35,7 @@ class CT(GradientMethod):
 
     name: ClassVar[str] = "ct"
     writes_all_weights: ClassVar[bool] = True
+    is_same_work: ClassVar[bool] = True
     paper: ClassVar[Paper] = Paper(
         key="cadet2024deep",
         title="Deep Unlearn: Benchmarking Machine Unlearning for Image Classification",

@@ -39,6 +39,7 @@ class Delete(GradientMethod):
     )
 
     needs_teacher: ClassVar[bool] = True
+    is_same_work: ClassVar[bool] = True
 
     def streams(self, task: Task) -> Streams:
         """The forget set alone."""

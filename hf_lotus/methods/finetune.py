@@ -24,6 +24,8 @@ class Finetune(GradientMethod):
 
     retain_fraction: float = 1.0
 
+    is_same_work: ClassVar[bool] = True
+
     def streams(self, task: Task) -> Streams:
         """The retain set, shuffled."""
         return Streams(forget=False, retain_fraction=self.retain_fraction)

@@ -48,6 +48,7 @@ class L1Sparse(GradientMethod):
     retain_fraction: float = 1.0
 
     depends_on_length: ClassVar[bool] = True
+    is_same_work: ClassVar[bool] = True
     needs_whole_weights: ClassVar[str | None] = "sums up all weights in its loss"
 
     def __post_init__(self) -> None:

@@ -51,6 +51,7 @@ class LoTUS(GradientMethod):
 
     needs_teacher: ClassVar[bool] = True
     needs_unseen: ClassVar[bool] = True
+    is_same_work: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         # Accuracies differ by 1 at most, and exp(±80) is what float32 can hold and divide by.

@@ -74,6 +74,7 @@ class MarginMatching(GradientMethod):
 
     needs_teacher: ClassVar[bool] = True
     needs_unseen: ClassVar[bool] = True
+    is_same_work: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.gain <= 2:

@@ -42,6 +42,7 @@ class MSG(GradientMethod):
 
     name: ClassVar[str] = "msg"
     writes_all_weights: ClassVar[bool] = True
+    is_same_work: ClassVar[bool] = True
     paper: ClassVar[Paper] = Paper(
         key="cadet2024deep",
         title="Deep Unlearn: Benchmarking Machine Unlearning for Image Classification",

@@ -42,6 +42,8 @@ class NegGradPlus(GradientMethod):
 
     alpha: float = 0.95
 
+    is_same_work: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha must lie between 0 and 1, got {self.alpha}. The paper uses 0.95 and 0.9999.")

@@ -48,6 +48,8 @@ class RandomLabels(GradientMethod):
     redraw: bool = False
     retain_fraction: float = 1.0
 
+    is_same_work: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         Streams(forget=True, retain_fraction=self.retain_fraction)  # checks retain_fraction
 

@@ -23,6 +23,7 @@ class Retrain(GradientMethod):
 
     name: ClassVar[str] = "retrain"
     writes_all_weights: ClassVar[bool] = True
+    is_same_work: ClassVar[bool] = True
 
     def streams(self, task: Task) -> Streams:
         """All of the retain set, shuffled."""

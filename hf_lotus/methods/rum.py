@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_lotus.functional.memorisation import PROXIES, memorisation, split_by_score
-from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Round, Run, Task
+from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Round, Run, Task, says_same_work
 from hf_lotus.methods.finetune import Finetune
 from hf_lotus.methods.part import Phase, Refined, as_part
 from hf_lotus.methods.rounds import Pass, Streams
@@ -102,6 +102,11 @@ class RUM(GradientMethod):
     def depends_on_length(self) -> bool:  # type: ignore[override]  # likewise
         """Whether a part's method's steps do."""
         return any(method.depends_on_length for method in self._methods if method is not None)
+
+    @property
+    def is_same_work(self) -> bool:  # type: ignore[override]  # likewise
+        """Whether the steps of every part's method are."""
+        return all(says_same_work(method) for method in self._methods if method is not None)
 
     def phases(self, task: Task) -> list[Phase]:
         """What is done, in order: parts without samples or a method are left out."""

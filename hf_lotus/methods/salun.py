@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hf_lotus.evaluation.predictions import evaluation_mode
 from hf_lotus.functional.tensors import summed_gradients, trainable_copy
-from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Round, Run, Task
+from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Round, Run, Task, says_same_work
 from hf_lotus.methods.random_labels import RandomLabels
 from hf_lotus.methods.rounds import Pass, Streams
 
@@ -106,6 +106,11 @@ class SalUn(GradientMethod):
     def transform_asks_student(self) -> bool:  # type: ignore[override]  # likewise
         """Whether what the inner method shows is made by asking the student."""
         return self.inner.transform_asks_student
+
+    @property
+    def is_same_work(self) -> bool:  # type: ignore[override]  # likewise
+        """Whether the inner method's steps are."""
+        return says_same_work(self.inner)
 
     def streams(self, task: Task) -> Streams:
         """The inner method's data."""

@@ -64,6 +64,7 @@ class SCRUB(GradientMethod):
     rewind: bool = False
 
     needs_teacher: ClassVar[bool] = True
+    is_same_work: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("alpha", "gamma", "msteps"):

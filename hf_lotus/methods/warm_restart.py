@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hf_lotus.data.images import Augmentation
-from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Round, Run, Task
+from hf_lotus.methods.base import Batch, GradientMethod, LossInputs, Paper, Round, Run, Task, says_same_work
 from hf_lotus.methods.margin_matching import MarginMatching
 from hf_lotus.methods.rounds import Pass, Streams
 
@@ -92,6 +92,11 @@ class WarmRestart(GradientMethod):
     def needs_unseen(self) -> bool:  # type: ignore[override]  # likewise
         """Whether the inner method needs unseen data."""
         return self.inner.needs_unseen
+
+    @property
+    def is_same_work(self) -> bool:  # type: ignore[override]  # likewise
+        """Whether the inner method's steps are."""
+        return says_same_work(self.inner)
 
     def rounds(self, task: Task) -> int:
         """Rounds of the restart."""

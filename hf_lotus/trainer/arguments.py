@@ -69,6 +69,8 @@ class UnlearningArguments(TrainingArguments):
         teacher_logits_dir: folder of the kept logits; None for one in `output_dir`, deleted when the run ends.
         keep_on_device: hold what every round reads on the device; None where it takes no more than a quarter of the
             device's free memory.
+        capture_graph: on a CUDA device, record a step of each kind once a round and replay it from then on. None
+            where it can be done; False never; True refuses to run where it cannot.
         logging_nan_inf_filter: as in `TrainingArguments`, and off: it has the host wait for the device in every step,
             and logits that are not finite end a run anyway.
     """
@@ -147,6 +149,13 @@ class UnlearningArguments(TrainingArguments):
         metadata={
             "help": "Hold what every round reads on the device, so that no step waits for a copy. Default: where it "
             "takes no more than a quarter of the device's free memory."
+        },
+    )
+    capture_graph: bool | None = field(
+        default=None,
+        metadata={
+            "help": "On a CUDA device, record a step once a round and replay it, which takes the host no time. "
+            "Default: where it can be done. true: refuse to run where it cannot."
         },
     )
     logging_nan_inf_filter: bool = field(

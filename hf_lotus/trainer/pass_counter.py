@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +30,8 @@ class PassCounter:
         # (retained, forgotten) samples of the batch at hand; the split that is predicted, in place of them.
         self._shown = (0, 0)
         self._split: str | None = None
+        # Kind of pass and samples of what passes while it is noted, not counted.
+        self._noted: list[tuple[str, int]] | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> PassCounter:
         return self  # the hooks of a copied model count here too
@@ -68,7 +70,25 @@ class PassCounter:
                 part.register_forward_hook(self._passed)
 
     def _watches(self, model: nn.Module) -> bool:
-        return any(getattr(hook, "__self__", None) is self for hook in model._forward_hooks.values())
+        return any(self.owns(hook) for hook in model._forward_hooks.values())
+
+    def owns(self, hook: object) -> bool:
+        """Whether a hook is of this counter."""
+        return getattr(hook, "__self__", None) is self
+
+    @contextmanager
+    def noting(self) -> Iterator[list[tuple[str, int]]]:
+        """Do not count what passes in here, but note it: kind of pass and samples, to be counted by `again`."""
+        before, self._noted = self._noted, []
+        try:
+            yield self._noted
+        finally:
+            self._noted = before
+
+    def again(self, noted: Sequence[tuple[str, int]]) -> None:
+        """Count what was noted, of the batch that `showing` tells: a graph passes it without calling any hook."""
+        for kind, samples in noted:
+            self._add(kind, self._sides(samples))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -103,10 +123,17 @@ class PassCounter:
         logits = getattr(output, "logits", None)
         if not self._is_on or not isinstance(logits, Tensor):
             return
-        sides = self._sides(len(logits))
-        self._add(FORWARD if module is self._student else FORWARD_OTHER, sides)
+        samples = len(logits)
+        sides = self._sides(samples)
+        self._pass(FORWARD if module is self._student else FORWARD_OTHER, samples, sides)
         if logits.requires_grad:
-            logits.register_hook(lambda gradient: self._add(BACKWARD, sides))
+            logits.register_hook(lambda gradient: self._pass(BACKWARD, samples, sides))
+
+    def _pass(self, kind: str, samples: int, sides: Mapping[str, int]) -> None:
+        if self._noted is not None:
+            self._noted.append((kind, samples))
+        else:
+            self._add(kind, sides)
 
     def _sides(self, samples: int) -> dict[str, int]:
         """How many samples of each side a forward pass of so many is of."""

@@ -113,6 +113,7 @@ class RoundControl(TrainerCallback):
         self.first_step = self.trainer.sampler.first_step(self.index) if skips else state.global_step
         self._keep_best()  # of the round before, if the run was resumed from its last step
         self._enter(self.index)
+        self.trainer.captured.begin_round()
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -150,6 +151,7 @@ class RoundControl(TrainerCallback):
         """Keep the best round where the method rewinds; decide the next round, if there is one."""
         assert state.epoch is not None
         self.trainer.hooks.finite.ask()
+        self.trainer.captured.forget()  # what comes now needs the memory
         index = round(state.epoch)
         self._measure_only_what_may_be_the_end(control)
         # Logging clears the flag that has the round's loss logged next.

@@ -50,6 +50,8 @@ class RoundTrainer(Trainer):
         collator: makes a batch of samples.
         counts: samples in the optimizer step, over all ranks and accumulated batches, without repetitions.
         shown: samples of each side in the batch at hand, repetitions included.
+        noise: the source of the batch's random numbers, on the device.
+        operations_of_batch: floating-point operations of the batch at hand.
     """
 
     # The loss is averaged over all samples of an optimizer step, accumulated and on all ranks (transformers ≥ 5.20).
@@ -68,9 +70,8 @@ class RoundTrainer(Trainer):
         self._sampler: RoundBatches | None = None
         self.counts = self.shown = Sides(0, 0)
         self._resident: ResidentRound | None = None
-        # Of a batch of so many values; of the batch at hand.
-        self._operations: dict[int, int] = {}
-        self._operations_of_batch = 0
+        self._operations: dict[int, int] = {}  # of a batch of so many values
+        self.operations_of_batch = 0
         self._batch_id = (-1, 0)
         self._evaluated: Dataset | None = None
         self._augmentation = Augmentation(given.args.horizontal_flip, given.args.crop_padding)
@@ -81,7 +82,7 @@ class RoundTrainer(Trainer):
         # The sample count of an optimizer step then reaches `compute_loss` for every model.
         self.model_accepts_loss_kwargs = True
         self.collator = Collator(model_columns(model), self.data_collator)
-        self._noise = torch.Generator(device=self.args.device)
+        self.noise = torch.Generator(device=self.args.device)
 
     @property
     def sampler(self) -> RoundBatches:
@@ -224,10 +225,16 @@ class RoundTrainer(Trainer):
         """As in `Trainer`, once the batch is augmented and finished on the device."""
         self._seed_batch()
         self.shown = self.sampler.shown(self.step_of_round, self._batch_id[1])
+        return self.step_on_device(model, inputs, num_items_in_batch)
+
+    def step_on_device(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """All of a step that its device does before the optimizer's part: the loss of what the loader gave."""
         if self._resident is not None:
             inputs = self._resident.batch(inputs[POSITION])
         inputs = self._finished(self.splits["retain"], inputs, self.augmentation)
-        self._operations_of_batch = self._count_operations(inputs)
+        self.operations_of_batch = self._count_operations(inputs)
         return self.backward_pass(model, inputs, num_items_in_batch)
 
     def backward_pass(
@@ -246,7 +253,7 @@ class RoundTrainer(Trainer):
         if not are_ready(samples):
             return inputs
         inputs = {name: value.to(self.args.device, non_blocking=True) for name, value in inputs.items()}
-        return samples.finish(inputs, augmentation, self._noise)
+        return samples.finish(inputs, augmentation, self.noise)
 
     def _seed_batch(self) -> None:
         """Seed the noise from (seed, rank, step, batch within the step): a resumed run draws the same numbers.
@@ -257,7 +264,7 @@ class RoundTrainer(Trainer):
         step = self.state.global_step
         self._batch_id = (step, self._batch_id[1] + 1 if self._batch_id[0] == step else 0)
         seed = derived_seed(self.args.seed, NOISE, self.args.process_index, *self._batch_id)
-        self._noise.manual_seed(seed)
+        self.noise.manual_seed(seed)
         # To seed devices that are not there takes as long as a tiny model's step: each call keeps its traceback.
         (torch.default_generator if self.args.device.type == "cpu" else torch).manual_seed(seed)
         np.random.seed(seed % 2**32)
@@ -277,7 +284,7 @@ class RoundTrainer(Trainer):
 
     def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
         """As in `Trainer`, of the batch at hand as it was shown: what the loader gave may be positions alone."""
-        return self._operations_of_batch
+        return self.operations_of_batch
 
     def _count_operations(self, inputs: dict[str, Tensor]) -> int:
         # Trainer's counts the model's parameters anew in each step.

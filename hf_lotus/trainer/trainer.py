@@ -29,10 +29,12 @@ from hf_lotus.evaluation.predictions import Predictions
 from hf_lotus.evaluation.results import UnlearningResult
 from hf_lotus.methods import Batch, UnlearningMethod, describe, name_of
 from hf_lotus.methods.base import rows_of_side
+from hf_lotus.methods.rounds import Pass
 from hf_lotus.models.checks import check_models
 from hf_lotus.publishing.digests import weights_digest
 from hf_lotus.publishing.record import ForgetSetRecord
 from hf_lotus.trainer.arguments import UnlearningArguments
+from hf_lotus.trainer.captured_step import CapturedSteps
 from hf_lotus.trainer.checkpoints import Checkpoints
 from hf_lotus.trainer.fingerprint import teacher_logits_key
 from hf_lotus.trainer.given import check_given
@@ -97,6 +99,7 @@ class UnlearningTrainer(RoundTrainer):
         renewed_before: the round before which the student last became the teacher; None where it did not.
         stopwatch: the clock behind `unlearning_seconds`.
         passes: counts the samples that pass forward and backward in `train`, evaluation left out.
+        captured: takes the steps, by a graph where it can be.
         checkpoints: which run each checkpoint is of, and which one to go on from.
         publisher: record, card and pushes.
         sharding: what FSDP2 and DeepSpeed need.
@@ -150,7 +153,7 @@ class UnlearningTrainer(RoundTrainer):
             check_models(model, another)
         # Trainer's constructor calls some of these already, or hooks of this class that do.
         self.stopwatch, self.checkpoints, self.sharding = Stopwatch(), Checkpoints(self), Sharding(self)
-        self.passes = PassCounter()
+        self.passes, self.captured = PassCounter(), CapturedSteps(self)
         self.publisher, self._rounds = Publisher(self, given, forget_set), RoundControl(self)
         super().__init__(
             model,
@@ -186,6 +189,7 @@ class UnlearningTrainer(RoundTrainer):
             "num_workers": self.args.dataloader_num_workers,
             "progress": not self.args.disable_tqdm,
             "device": self.args.device,
+            "capture": self.args.capture_graph is not False,
         }
 
     @property
@@ -219,9 +223,14 @@ class UnlearningTrainer(RoundTrainer):
         return self.state.global_step - self._rounds.first_step
 
     @property
+    def current_pass(self) -> Pass:
+        """The pass of the optimizer step that is being made."""
+        return self._rounds.current_pass
+
+    @property
     def augmentation(self) -> Augmentation:
         """How the training images of the optimizer step that is being made are augmented: the pass may say how."""
-        return self._rounds.current_pass.augmentation or super().augmentation
+        return self.current_pass.augmentation or super().augmentation
 
     def create_accelerator_and_postprocess(self) -> None:
         """As in `Trainer`; refuses what cannot be right with several processes or divided weights."""
@@ -329,6 +338,7 @@ class UnlearningTrainer(RoundTrainer):
             logger.warning("The method stops before any further step: its bound is reached. The weights are kept.")
             output = TrainOutput(self.state.global_step, 0.0, speed_metrics("train", time.time()))
         else:
+            self.captured.require()
             if not self.run.teacher_is_renewed:
                 self._keep_logits_if_asked()
             self._hold_weights()
@@ -336,6 +346,7 @@ class UnlearningTrainer(RoundTrainer):
                 with self.sharding.dividing():
                     output = super().train(checkpoint, *args, **kwargs)
             finally:
+                self.captured.forget()
                 self.hooks.finite, self._resident = FiniteCheck(), None
                 self.run.forget_predicted()
             self._teacher.forget_logits(self.args.teacher_logits_dir is not None)
@@ -371,6 +382,13 @@ class UnlearningTrainer(RoundTrainer):
             **self._prediction_options,
         )
 
+    def step_on_device(
+        self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """As in `RoundTrainer`, by a graph where it can be."""
+        take = super().step_on_device
+        return self.captured.take(inputs, lambda given: take(model, given, num_items_in_batch))
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -400,10 +418,10 @@ class UnlearningTrainer(RoundTrainer):
             round_values=self._rounds.decided.values,
             state=self.hooks.state,
             round_state=self._rounds.state_on_device,
-            generator=self._noise,
-            num_forget=self.shown.forgotten,
+            generator=self.noise,
+            num_forget=None if self.captured.is_recording else self.shown.forgotten,
         )
-        current = self._rounds.current_pass
+        current = self.current_pass
 
         def forward(batch: Batch) -> object:
             if current.separate_forward:
@@ -423,7 +441,7 @@ class UnlearningTrainer(RoundTrainer):
         self, model: nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """As in `RoundTrainer`; where the pass asks for it, of each side on its own, or clipped."""
-        current = self._rounds.current_pass
+        current = self.current_pass
         if current.bargain is not None:
             loss = self._backward_by_side(model, inputs, num_items_in_batch)
         else:

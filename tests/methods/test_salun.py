@@ -174,7 +174,7 @@ def test_every_hook_but_the_mask_is_the_inner_methods():
         assert getattr(type(outer), name) is not base
     hooks = {name for name in vars(GradientMethod) if not name.startswith("_")} | {"default_arguments"}
     # A hook that is added must be handed on too; an inner method with parts is refused.
-    assert hooks - {"mask", "parts", "transform_asks_student"} == calls.keys()
+    assert hooks - {"mask", "parts", "transform_asks_student", "is_same_work"} == calls.keys()
     assert (SalUn(Inner()).transform_asks_student, SalUn(AMUN()).transform_asks_student) == (True, False)
     with pytest.raises(TypeError, match="inner must unlearn the forget set as a whole, and RUM splits it"):
         SalUn(RUM())

@@ -54,6 +54,7 @@ INDIFFERENT = {
     "disable_tqdm": False,
     "hub_model_id": "me/model",
     "teacher_logits_dir": "elsewhere",
+    "capture_graph": False,
 }
 
 
