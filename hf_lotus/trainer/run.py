@@ -114,10 +114,8 @@ class TrainerRun:
         kept = self.predicted
         if split not in kept:
             kept = {**kept, split: self._predict(self.student, split, "student")}
-            self._predicted = (
-                self._moment,
-                kept,
-            )  # the moment after: ranks that predict take over the first one's buffers
+            # The moment after: ranks that predict take over the first one's buffers.
+            self._predicted = self._moment, kept
         return kept[split]
 
     @property
