@@ -65,6 +65,8 @@ docs: $(DOCS_READY)  ## the pages of docs/ and the API reference, as a site in s
 benchmark: $(READY)  ## speed and cost of a run and of an evaluation, against a plain loop and against their limits
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/cost_curve.py
 	$(BIN)/python benchmarks/rf_jsd_streaming.py
 

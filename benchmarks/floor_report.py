@@ -31,7 +31,6 @@ from hf_lotus.utils.text import markdown_table
 
 GAPS = ("forget_accuracy", "retain_accuracy", "test_accuracy", "mia_member_rate")
 NEEDED = ("forget_accuracy", "retain_accuracy", "retrain_free_gap", "relearning_excess")
-MOST_COLUMNS = 12
 HEADS = ("Avg Gap", "In floors", "Worst, in floors", "Relearning", "Worst relearning", "Test − retrain", "JSD / floor")
 HEADS += ("Visits / LoTUS's",)
 ORIGINAL, OWN, LASTING, LOTUS = "original", "margin_matching", "warm_restart", "lotus"
@@ -137,21 +136,26 @@ def overall(runs: Sequence[Run]) -> str:
 
 
 def by_cell(runs: Sequence[Run], value: Callable[[Run, str], float], form: str, floor: bool = False) -> str:
-    """A row a cell, a column a method, or the other way round where methods are many: means over seeds."""
-    names = methods_of(runs)
-    table = [["Cell", *names, *(["*floor*"] if floor else [])]]
-    for cell, found in groupby(sorted(runs, key=lambda run: run.cell), lambda run: run.cell):
-        seeds = list(found)
-        cells = [
-            form.format(mean(value(run, n) for run in seeds if n in run.rows)) if n in seeds[0].rows else "–"
-            for n in names
+    """A table for each data set and model: a row a method, a column a forget set; means over seeds."""
+    tables = []
+    for where, found in groupby(sorted(runs, key=lambda run: run.cell), lambda run: run.cell[:2]):
+        columns = {cell[2]: list(seeds) for cell, seeds in groupby(found, lambda run: run.cell)}
+        names = methods_of([run for seeds in columns.values() for run in seeds])
+        rows = [
+            [
+                name,
+                *(_mean(form, [value(run, name) for run in seeds if name in run.rows]) for seeds in columns.values()),
+            ]
+            for name in names
         ]
-        last = [form.format(mean(run.floor for run in seeds))] if floor else []
-        table.append([" · ".join(cell), *cells, *last])
-    if len(names) > MOST_COLUMNS:
-        table = [list(column) for column in zip(*table, strict=True)]
-        table[0][0] = "Method"
-    return markdown_table(table[0], table[1:])
+        if floor:
+            rows.append(["*floor*", *(_mean(form, [run.floor for run in seeds]) for seeds in columns.values())])
+        tables.append(markdown_table([" · ".join(where), *columns], rows))
+    return "\n\n".join(tables)
+
+
+def _mean(form: str, values: Sequence[float]) -> str:
+    return form.format(mean(values)) if values else "–"
 
 
 def signed(runs: Sequence[Run]) -> str:

@@ -81,6 +81,7 @@ LONGEST = [
     "trainer/test_fingerprint.py",
     "publishing/test_metrics_publish.py",
     "trainer/test_sharding.py",
+    "trainer/test_replicas.py",
     "trainer/test_trainer_best.py",
     "methods/test_amun.py",
     "benchmark/test_auto.py",

@@ -50,6 +50,8 @@ class PoolData:
         processor: the image processor.
         image_column: name of the image column, where it cannot be told from the features.
         label_column: name of the label column, likewise.
+        ready_images_dir: folder where ready pixels are kept for other runs, as in `InputOptions`.
+        decoding_workers: processes that decode what that folder lacks, where it pays.
     """
 
     train: Dataset
@@ -58,12 +60,21 @@ class PoolData:
     processor: BaseImageProcessor
     image_column: str | None = None
     label_column: str | None = None
+    ready_images_dir: str | None = None
+    decoding_workers: int = 0
     _ready: dict[str, ReadyImages] = field(default_factory=dict, repr=False)
 
     def ready(self, part: str) -> ReadyImages:
         """A part made ready for the models; its images are decoded once."""
         if part not in self._ready:
-            self._ready[part] = ReadyImages(getattr(self, part), self.processor, self.image_column, self.label_column)
+            self._ready[part] = ReadyImages(
+                getattr(self, part),
+                self.processor,
+                self.image_column,
+                self.label_column,
+                ready_images_dir=self.ready_images_dir,
+                decoding_workers=self.decoding_workers,
+            )
         return self._ready[part]
 
     def digests(self, part: str) -> np.ndarray:

@@ -23,6 +23,7 @@ from hf_lotus.utils.text import nearest
 
 # What says how a run is carried out, and changes nothing in what comes of it.
 _NOT_DECISIVE = {"output_dir", "seed", "data_seed", "use_cpu", "disable_tqdm", "logging_dir", "run_name"}
+_NOT_DECISIVE |= {"dataloader_num_workers"}
 
 
 def unlearn_pool(
@@ -119,7 +120,8 @@ def _claim(folder: Path, method: UnlearningMethod, arguments: UnlearningArgument
             write_document(path, about)
             return
     there = read_document(path)
-    if there["method"] != about["method"] or there["arguments"] != about["arguments"]:
+    given = {name: value for name, value in there["arguments"].items() if name not in _NOT_DECISIVE}
+    if there["method"] != about["method"] or given != about["arguments"]:
         raise ValueError(
             f"{folder} is of another method or of other settings (method.json there says which). Give another label."
         )

@@ -139,6 +139,7 @@ class Comparison:
         self.best = BestModel(Path(folder_of(args)) / BEST, best_name) if keep_best else None
         given = {"forget": forget_dataset, "retain": retain_dataset, "unseen": unseen_dataset, "test": eval_dataset}
         inputs: Any = {name: value for name, value in options.items() if name != "data_collator"}
+        inputs.setdefault("decoding_workers", args.dataloader_num_workers)
         # Made ready once: every trainer then takes the same samples.
         self.splits, class_wise = ready_splits(given, getattr(model, "config", None), processing_class, **inputs)
         how = processing_class, options.get("data_collator")

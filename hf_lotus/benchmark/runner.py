@@ -158,6 +158,7 @@ class Benchmark:
                 self._training(seed),
                 Path(self.output_dir) / "models",
                 lambda text: self.say(f"seed {seed} · {what}: {text}"),
+                ready_images_dir=self.recipe.dataset.get("ready_images_dir"),
                 **columns,
             )
 

@@ -114,7 +114,8 @@ def _compare(
     folder = Path(arguments.output_dir)
     name = source.model_name_or_path, source.model_revision
     model, processor = load_student(source), load_processor(*name, source.task)
-    known = logits_on(model, processor, arguments.device, **where.inputs)
+    workers = arguments.dataloader_num_workers
+    known = logits_on(model, processor, arguments.device, decoding_workers=workers, **where.inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(where, model.config.num_labels, logits_of=known)
     require_same_choice(data.split, arguments)

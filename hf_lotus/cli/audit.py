@@ -106,7 +106,7 @@ def run(argv: list[str]) -> int:
             "Name the model to audit (hf-lotus audit MODEL …), or the files of its --outputs: one of both."
         )
     require_own_folder(arguments.output_dir, model)
-    report = _of_outputs(arguments) if model is None else _of_model(model, arguments, data_arguments, at.chosen)
+    report = _of_outputs(arguments) if model is None else _of_model(model, arguments, data_arguments, at)
     folder = Path(arguments.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     write_audit_page(folder / AUDIT_PAGE, report)
@@ -119,7 +119,8 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments, device: str) -> AuditReport:
+def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments, at: DeviceArguments) -> AuditReport:
+    device, inputs = at.chosen, at.decoding(data_arguments)
     missing = [f"--{flag}" for flag, value in
                {"original_model": given.original_model, "dataset_name": data_arguments.dataset_name}.items()
                if value is None]  # fmt: skip
@@ -141,7 +142,7 @@ def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments, 
         )
     )
     processor = load_processor(given.original_model, task=given.task)
-    known = logits_on(original, processor, device, **data_arguments.inputs)
+    known = logits_on(original, processor, device, **inputs)
     data = load_splits(data_arguments, original.config.num_labels, logits_of=known)
     report = audit(
         audited,
@@ -166,7 +167,7 @@ def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments, 
             "dataset": Path(str(data_arguments.dataset_name)).name,
             "selector": public_selector(data.split.selector),
         },
-        **data_arguments.inputs,
+        **inputs,
     )
     # With a fraction and its seed anybody who has the data set draws the same samples.
     told = {

@@ -96,7 +96,9 @@ class BenchmarkArguments:
     use_cpu: bool = field(default=False, metadata={"help": "Use no GPU."})
     bf16: bool = field(default=False, metadata={"help": "Train in bfloat16 mixed precision."})
     per_device_eval_batch_size: int = field(default=256, metadata={"help": "Evaluation batch size."})
-    dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that load data."})
+    dataloader_num_workers: int = field(
+        default=0, metadata={"help": "Processes that load data, and decode what --ready_images_dir lacks."}
+    )
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
 
     def further(self) -> int:

@@ -1,22 +1,32 @@
-"""Where a command that trains nothing runs its models."""
+"""Where a command that trains nothing runs its models, and who reads its data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from hf_lotus.data.columns import InputOptions
+    from hf_lotus.data.loading import DatasetArguments
 
 
 @dataclass
 class DeviceArguments:
-    """Where models run; what trains takes `--use_cpu` too, of the training arguments."""
+    """Where models run; what trains takes `--use_cpu` and the loader's processes too, of the training arguments."""
 
     use_cpu: bool = field(default=False, metadata={"help": "Use no GPU."})
     device: str | None = field(default=None, metadata={"help": "Device. Default: a GPU if there is one."})
+    dataloader_num_workers: int = field(
+        default=0, metadata={"help": "Processes that decode the images which --ready_images_dir lacks, where it pays."}
+    )
 
     def __post_init__(self) -> None:
         if self.use_cpu and self.device not in (None, "cpu"):
             raise ValueError(f"--use_cpu and --device {self.device} exclude each other: leave one out.")
+        if self.dataloader_num_workers < 0:
+            raise ValueError(f"dataloader_num_workers must be 0 or more, got {self.dataloader_num_workers}.")
 
     @property
     def chosen(self) -> str:
@@ -24,3 +34,7 @@ class DeviceArguments:
         if self.use_cpu:
             return "cpu"
         return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    def decoding(self, data: DatasetArguments) -> InputOptions:
+        """How rows become model inputs, and by how many processes."""
+        return {**data.inputs, "decoding_workers": self.dataloader_num_workers}

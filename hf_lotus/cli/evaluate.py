@@ -71,10 +71,11 @@ def run(argv: list[str]) -> int:
         goes_on=not holds_model(arguments.output_dir),
         overwrite=output.overwrite_output_dir,
     ):
-        return _evaluate(arguments, data_arguments, at.chosen)
+        return _evaluate(arguments, data_arguments, at)
 
 
-def _evaluate(arguments: EvaluateArguments, data_arguments: DataArguments, device: str) -> int:
+def _evaluate(arguments: EvaluateArguments, data_arguments: DataArguments, at: DeviceArguments) -> int:
+    device, inputs = at.chosen, at.decoding(data_arguments)
     original, unlearned = (
         on_device(load_model(name, task=arguments.task), device)
         for name in (arguments.original_model, arguments.model_name_or_path)
@@ -86,9 +87,9 @@ def _evaluate(arguments: EvaluateArguments, data_arguments: DataArguments, devic
         check_same_classes(original, model, "retrained model")
     require_single_label(original)
     processor = load_processor(arguments.original_model, task=arguments.task)
-    known = logits_on(original, processor, device, **data_arguments.inputs)
+    known = logits_on(original, processor, device, **inputs)
     data = load_splits(data_arguments, original.config.num_labels, logits_of=known)
-    splits, class_wise = ready_splits(data.sets, original.config, processor, **data_arguments.inputs)
+    splits, class_wise = ready_splits(data.sets, original.config, processor, **inputs)
     evaluator = Evaluator(
         splits,
         original,

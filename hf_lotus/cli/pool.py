@@ -76,6 +76,15 @@ class PoolArguments:
     )
     max_test_rows: int | None = field(default=None, metadata={"help": "The same of every other split."})
     max_training_rounds: int | None = field(default=None, metadata={"help": "No more epochs than this."})
+    ready_images_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder where decoded images are kept for every process of the pool, and for other commands."
+        },
+    )
+    dataloader_num_workers: int = field(
+        default=0, metadata={"help": "Processes that load data, and decode what --ready_images_dir lacks."}
+    )
     use_cpu: bool = field(default=False, metadata={"help": "Use no GPU."})
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bar of the model in training."})
 
@@ -99,7 +108,13 @@ class PoolArguments:
         _, given = read_entry("training", {"method": "finetune", **(recipe.training or {})})
         if recipe.max_training_rounds is not None:
             given["num_train_epochs"] = min(given.get("num_train_epochs", 3.0), float(recipe.max_training_rounds))
-        return UnlearningArguments(self.output_dir, use_cpu=self.use_cpu, disable_tqdm=self.disable_tqdm, **given)
+        return UnlearningArguments(
+            self.output_dir,
+            use_cpu=self.use_cpu,
+            dataloader_num_workers=self.dataloader_num_workers,
+            disable_tqdm=self.disable_tqdm,
+            **given,
+        )
 
 
 def run(argv: Sequence[str]) -> int:
@@ -131,7 +146,7 @@ def run(argv: Sequence[str]) -> int:
     )
     pool = train_pool(
         arguments.output_dir,
-        pool_data(recipe, loaded, processor),
+        pool_data(recipe, loaded, processor, arguments.ready_images_dir, arguments.dataloader_num_workers),
         build,
         arguments.training(recipe),
         settings,
@@ -141,11 +156,17 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def pool_data(recipe: Recipe, loaded: LoadedData, processor: BaseImageProcessor) -> PoolData:
-    """The parts of a recipe's data set as a pool takes them."""
-    unseen, test = require_split(loaded, "unseen"), require_split(loaded, "test")
-    columns = (recipe.dataset.get("image_column"), recipe.dataset.get("label_column"))
-    return PoolData(loaded.split.dataset, unseen, test, processor, *columns)
+def pool_data(
+    recipe: Recipe,
+    loaded: LoadedData,
+    processor: BaseImageProcessor,
+    ready_images_dir: str | None = None,
+    decoding_workers: int = 0,
+) -> PoolData:
+    """The parts of a recipe's data set as a pool takes them; all else as in `PoolData`."""
+    sets = loaded.split.dataset, require_split(loaded, "unseen"), require_split(loaded, "test")
+    columns = recipe.dataset.get("image_column"), recipe.dataset.get("label_column")
+    return PoolData(*sets, processor, *columns, ready_images_dir, decoding_workers)
 
 
 def forget_sets(arguments: PoolArguments, loaded: LoadedData) -> dict[str, np.ndarray]:

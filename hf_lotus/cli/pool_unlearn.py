@@ -33,6 +33,9 @@ class PoolUnlearnArguments:
     dataset_name: str | None = field(
         default=None, metadata={"help": "The pool's data set in another place than it was made from."}
     )
+    ready_images_dir: str | None = field(
+        default=None, metadata={"help": "Folder where decoded images are kept for other runs and commands."}
+    )
 
 
 def is_unlearning(argv: Sequence[str]) -> bool:
@@ -53,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
     pool = Pool.open(training.output_dir)
     made = unlearn_pool(
         pool,
-        data_of(pool, arguments.dataset_name),
+        data_of(pool, arguments.dataset_name, arguments.ready_images_dir, training.dataloader_num_workers),
         method,
         arguments.forget_set,
         training,
@@ -65,12 +68,16 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def data_of(pool: Pool, dataset_name: str | None = None) -> PoolData:
+def data_of(
+    pool: Pool, dataset_name: str | None = None, ready_images_dir: str | None = None, decoding_workers: int = 0
+) -> PoolData:
     """The samples of a pool that `hf-lotus pool` made, loaded again.
 
     Args:
         pool: the pool.
         dataset_name: the data set in another place than the pool was made from.
+        ready_images_dir: as in `PoolData`.
+        decoding_workers: likewise.
 
     Raises:
         ValueError: if the pool was made in Python, and does not say from what.
@@ -81,10 +88,10 @@ def data_of(pool: Pool, dataset_name: str | None = None) -> PoolData:
     if dataset_name is not None:
         recipe = replace(recipe, dataset={**recipe.dataset, "dataset_name": dataset_name})
     loaded = load_benchmark_data(forgetting_nothing_of_its_own(recipe), pool.plan["split_seed"])
-    columns = (recipe.dataset.get("image_column"), recipe.dataset.get("label_column"))
+    columns = recipe.dataset.get("image_column"), recipe.dataset.get("label_column")
     processor = cast(BaseImageProcessor, load_processor(pool.path / "models" / pool.records[0]["folder"], task=IMAGE))
     sets = loaded.split.dataset, require_split(loaded, "unseen"), require_split(loaded, "test")
-    return PoolData(*sets, processor, *columns)
+    return PoolData(*sets, processor, *columns, ready_images_dir, decoding_workers)
 
 
 def forgetting_nothing_of_its_own(recipe: Recipe) -> Recipe:

@@ -70,7 +70,8 @@ def _unlearn(
     model, processor = load_student(model_arguments), load_processor(*source, task)
     retrained = [load_model(name, task=task) for name in model_arguments.retrained]
     num_labels = model.config.num_labels
-    known = logits_on(model, processor, arguments.device, **data_arguments.inputs)
+    workers = arguments.dataloader_num_workers
+    known = logits_on(model, processor, arguments.device, decoding_workers=workers, **data_arguments.inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(data_arguments, num_labels, logits_of=known)
     require_same_choice(data.split, arguments)

@@ -64,7 +64,8 @@ def _choose(
 ) -> int:
     name = source.model_name_or_path, source.model_revision
     model, processor = load_student(source), load_processor(*name, source.task)
-    known = logits_on(model, processor, arguments.device, **data_arguments.inputs)
+    workers = arguments.dataloader_num_workers
+    known = logits_on(model, processor, arguments.device, decoding_workers=workers, **data_arguments.inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(data_arguments, model.config.num_labels, logits_of=known)
     require_same_choice(data.split, arguments)

@@ -223,6 +223,7 @@ def _with_record(
             batch_size=arguments.batch_size,
             tolerance=arguments.tolerance,
             exactly=full is not record,
+            decoding_workers=at.dataloader_num_workers,
         )
 
 

@@ -50,12 +50,14 @@ class InputOptions(SampleColumns, total=False):
         max_length: tokens after which a text is cut off, or samples of a clip.
         ready_images_dir: folder where ready pixels are kept for other runs (`PixelStore`).
         keep_forgotten: whether those of the forget set are; yes if left out.
+        decoding_workers: processes that decode the pictures which that folder lacks, where it pays; none if left out.
     """
 
     label_column: str | None
     max_length: int | None
     ready_images_dir: str | None
     keep_forgotten: bool
+    decoding_workers: int
 
 
 def require_map_style(dataset: object, what: str) -> None:

@@ -12,7 +12,7 @@ import copy
 import mmap
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, cast
 
 import datasets
@@ -21,18 +21,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image as PILImage
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import BaseImageProcessor
 
 from hf_lotus.data.columns import find_image_column, find_label_column, read_labels
+from hf_lotus.data.decoding import Decoder, fill
 from hf_lotus.data.pictures import read_pictures
-from hf_lotus.data.pixel_store import PixelStore, blocks, picture_keys
+from hf_lotus.data.pixel_store import PixelStore, picture_keys
 from hf_lotus.data.samples import ReadySamples
 
 # Stores up to this size live in memory; larger ones in an unlinked file beside the data sets' cache.
 IN_MEMORY_BYTES = 1 << 26
-# Images that are decoded at once where all are.
-_AT_ONCE = 256
 # How far the finished pixels may lie from the processor's own; rounding alone stays under 1e-6.
 AGREEMENT = 1e-5
 
@@ -172,6 +170,7 @@ class ReadyImages(ReadySamples):
         num_labels: the model's number of classes, to choose between several label columns.
         ready_images_dir: folder of a `PixelStore`, from which the pixels are taken, and where those that it lacks are
             kept: all are then made ready at once.
+        decoding_workers: processes that then decode what is missing, where that pays.
 
     Raises:
         ValueError: if a column cannot be found, or the processor gives images of different sizes.
@@ -187,6 +186,7 @@ class ReadyImages(ReadySamples):
         label_column: str | None = None,
         num_labels: int | None = None,
         ready_images_dir: str | None = None,
+        decoding_workers: int = 0,
     ):
         self.image_column = find_image_column(dataset, image_column)
         if self.image_column is None:
@@ -197,24 +197,11 @@ class ReadyImages(ReadySamples):
         self.pixels = _shared_tensor((len(dataset), *self.pipeline.shape), self.pipeline.dtype)
         self.is_ready = _shared_tensor((len(dataset),), torch.bool)
         self.places: Tensor | None = None  # of each row's pixels, where it is not the row itself
-        if ready_images_dir is not None:
-            self._share(PixelStore(ready_images_dir, self.pipeline.made_by))
-
-    def _share(self, store: PixelStore) -> None:
-        """Make all pixels ready: those of the store are copied, and the others made and kept there."""
-        assert self.image_column is not None
-        keys = picture_keys(self.images, self.image_column)
-        if keys is None:
-            return
-        self.is_ready |= store.read(keys, self.pixels)
-        missing = torch.nonzero(~self.is_ready)[:, 0].tolist()
-        with tqdm(total=len(missing), desc="Decoding", unit="image", leave=False, disable=len(missing) < 1000) as bar:
-            for block in blocks(missing, self.row_bytes):
-                for start in range(0, len(block), _AT_ONCE):
-                    some = block[start : start + _AT_ONCE]
-                    self.__getitems__(some)
-                    bar.update(len(some))
-                store.keep([keys[row] for row in block], self.pixels[torch.tensor(block)])
+        self._decoder = Decoder(self.images, self.image_column, self.pipeline)
+        keys = picture_keys(self.images, self.image_column) if ready_images_dir is not None else None
+        if ready_images_dir is not None and keys is not None:
+            store = PixelStore(ready_images_dir, self.pipeline.made_by)
+            fill(self._decoder, store, keys, self.pixels, self.is_ready, decoding_workers)
 
     @property
     def source(self) -> datasets.Dataset:
@@ -237,14 +224,7 @@ class ReadyImages(ReadySamples):
         places = self._places(wanted)
         missing = wanted[~self.is_ready[places]].unique()
         if len(missing):
-            assert self.image_column is not None
-            prepared = self.pipeline.prepare(read_pictures(self.images, self.image_column, missing.tolist()))
-            if prepared.shape[1:] != self.pixels.shape[1:]:
-                raise ValueError(
-                    f"The image processor gave an image of shape {tuple(prepared.shape[1:])} after one of "
-                    f"{tuple(self.pixels.shape[1:])}. Use a processor that resizes or crops to one size."
-                )
-            self.pixels[self._places(missing)] = prepared
+            self.pixels[self._places(missing)] = self._decoder.pixels(missing.tolist())
             self.is_ready[self._places(missing)] = True
         # Many times faster than indexing by a tensor, and the same.
         return {"pixel_values": self.pixels.index_select(0, places), "labels": self.labels[wanted]}
@@ -254,6 +234,7 @@ class ReadyImages(ReadySamples):
         part, wanted = copy.copy(self), torch.as_tensor(np.asarray(rows, dtype=np.int64))
         part.labels, part.images = self.labels[wanted], self.images.select(wanted.tolist())
         part.places = self._places(wanted)
+        part._decoder = replace(self._decoder, images=part.images)
         return part
 
     def _places(self, rows: Tensor) -> Tensor:

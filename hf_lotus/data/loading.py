@@ -59,8 +59,9 @@ class DatasetArguments:
     ready_images_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder where decoded and resized images are kept for other runs and commands to take. It then "
-            "holds the images themselves, the forgotten ones too. Default: they are decoded by every run."
+            "help": "Folder where decoded and resized images are kept for other runs and commands to take; what it "
+            "lacks is decoded by --dataloader_num_workers processes, where that pays. It then holds the images "
+            "themselves, the forgotten ones too. Default: they are decoded by every run."
         },
     )
     split_seed: int = field(default=0, metadata={"help": "Seed of random splits."})

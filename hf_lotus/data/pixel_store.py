@@ -6,12 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
 import PIL
 import torch
 import transformers
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
@@ -31,6 +33,8 @@ _FOLDER, _FILE = re.compile("[0-9a-f]{32}"), re.compile(rf"[0-9a-f]{{64}}{re.esc
 _KEY_BYTES = 16
 # Pixels of a file, about: what a process that is killed has decoded in vain.
 _FILE_BYTES = 1 << 26
+# Held by who fills the store; another waits for so many seconds before it says so.
+_LOCK, _UNTOLD_SECONDS = "filling.lock", 10.0
 
 
 class PixelStore:
@@ -54,20 +58,17 @@ class PixelStore:
         described = json.dumps([versions, made_by], sort_keys=True, default=str)
         self.folder = Path(folder) / hashlib.sha256(described.encode()).hexdigest()[:32]
 
-    def read(self, keys: Sequence[bytes], into: Tensor) -> Tensor:
-        """Copy the pixels that are there to their rows.
+    def read(self, keys: Sequence[bytes], into: Tensor, is_ready: Tensor) -> None:
+        """Copy the pixels that are there to their rows, but for those that are ready.
 
         Args:
             keys: of the pictures (`picture_keys`).
             into: shape (pictures, …).
-
-        Returns:
-            True for the rows that were, shape (pictures,).
+            is_ready: which rows are, bool, shape (pictures,); those that were there are then, too.
         """
-        found = torch.zeros(len(keys), dtype=torch.bool)
         rows: dict[bytes, list[int]] = {}
-        for row, key in enumerate(keys):
-            rows.setdefault(key, []).append(row)
+        for row in torch.nonzero(~is_ready)[:, 0].tolist():
+            rows.setdefault(keys[row], []).append(row)
         for path in _files(self.folder):
             there = _keys_of(path)
             if there is None or rows.keys().isdisjoint(there):
@@ -75,11 +76,25 @@ class PixelStore:
             content = _whole(path)
             if content is None:
                 continue
-            pairs = [(row, place) for place, key in enumerate(there) for row in rows.get(key, ())]
+            pairs = [(row, place) for place, key in enumerate(there) for row in rows.pop(key, ())]
             wanted, places = torch.tensor(pairs).unbind(1)
             into[wanted] = content[_PIXELS][places]
-            found[wanted] = True
-        return found
+            is_ready[wanted] = True
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """Be the only process that fills the store within the block; the system lets others in when it dies."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(self.folder / _LOCK, mode=0o600)
+        try:
+            lock.acquire(timeout=_UNTOLD_SECONDS)
+        except Timeout:
+            logger.warning(f"Another process decodes pictures into {self.folder}. It is waited for.")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def keep(self, keys: Sequence[bytes], pixels: Tensor) -> None:
         """Write the pixels of some pictures, shape (pictures, …), as a file of its own."""

@@ -47,7 +47,7 @@ KINDS: Mapping[str, Kind] = {
         BaseImageProcessor,
         ("raw images", "an image processor"),
         "AutoImageProcessor",
-        ("image_column", "label_column", "ready_images_dir"),
+        ("image_column", "label_column", "ready_images_dir", "decoding_workers"),
     ),
     "text": Kind(
         ReadyText,

@@ -62,8 +62,11 @@ class Evaluator:
 
     def predict(self, model: nn.Module, split: str, name: str) -> Predictions:
         """One forward pass over a split; `name` is what the progress bar calls the model."""
-        keep = split != "retain" or self._keeps_retain_logits
+        keep = self._keeps_logits(split)
         return predict(model, self.splits[split], keep_logits=keep, description=f"{name} on {split}", **self.options)
+
+    def _keeps_logits(self, split: str) -> bool:
+        return split != "retain" or self._keeps_retain_logits
 
     def predict_all(self, model: nn.Module, name: str) -> dict[str, Predictions]:
         """One forward pass over every split: split → `Predictions`."""
@@ -74,6 +77,14 @@ class Evaluator:
         if split not in self._original_predictions:
             self._original_predictions[split] = self.predict(self.original, split, "original")
         return self._original_predictions[split]
+
+    def take_original(self, split: str, predictions: Predictions) -> None:
+        """Take the original's predictions on a whole split that were made elsewhere, by the same batches.
+
+        Those without logits are left where these are needed.
+        """
+        if predictions.logits is not None or not self._keeps_logits(split):
+            self._original_predictions.setdefault(split, predictions)
 
     @property
     def retrain(self) -> nn.Module | None:

@@ -182,7 +182,7 @@ def predict(
     if device != home:
         model.to(home)
     found = parts.taken()
-    return _concatenate(gather_object(found) if ranks > 1 else found)
+    return concatenated(gather_object(found) if ranks > 1 else found)
 
 
 class _Parts:
@@ -258,7 +258,8 @@ def _check_labels(labels: torch.Tensor, num_classes: int) -> None:
         )
 
 
-def _concatenate(parts: list[Predictions]) -> Predictions:
+def concatenated(parts: list[Predictions]) -> Predictions:
+    """Predictions of one split's parts, laid end to end."""
     columns: dict[str, Any] = {}
     for field in fields(Predictions):
         values = [getattr(part, field.name) for part in parts]

@@ -322,8 +322,8 @@ class UnlearningMethod(ABC):  # noqa: B024 - its two kinds have the abstract met
             then be made neither longer nor shorter.
         writes_all_weights: whether it writes to weights, trained or not, other than by gradient steps: it is then
             refused where an adapter alone may change.
-        needs_whole_weights: why every device must have all weights, where it must: the end of "it …". The method is
-            then refused where FSDP or DeepSpeed divide them.
+        needs_whole_weights: why every device must have all weights, where it must: the end of "it …". They are then
+            not divided where FSDP or DeepSpeed are asked for, and the run is refused where they do not fit.
     """
 
     name: ClassVar[str | None] = None

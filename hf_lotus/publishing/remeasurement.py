@@ -12,7 +12,7 @@ from datasets import Dataset
 from torch import nn
 
 from hf_lotus.data.checks import check_label_names
-from hf_lotus.data.columns import read_labels
+from hf_lotus.data.columns import InputOptions, read_labels
 from hf_lotus.data.loading import DatasetArguments, LoadedData, load_splits
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.data.sized import sized
@@ -88,6 +88,7 @@ def measure_again(
     batch_size: int,
     tolerance: float,
     exactly: bool = False,
+    decoding_workers: int = 0,
 ) -> Iterator[Check]:
     """Measure the published model, and compare each figure with the recorded one.
 
@@ -101,6 +102,7 @@ def measure_again(
         batch_size: samples a forward pass.
         tolerance: how far a figure may lie from the recorded one; for figures above 1, relative.
         exactly: whether the record is the full one, whose figures are not rounded.
+        decoding_workers: as in `InputOptions`.
     """
     recorded = record.result
     if recorded is None:
@@ -116,7 +118,8 @@ def measure_again(
     yield labels
     if not labels.holds:
         return
-    splits, class_wise = ready_splits(data.sets, model.config, load_processor(str(folder)), **arguments.inputs)
+    inputs: InputOptions = {**arguments.inputs, "decoding_workers": decoding_workers}
+    splits, class_wise = ready_splits(data.sets, model.config, load_processor(str(folder)), **inputs)
     sizes = {name: len(sized(split)) for name, split in splits.items() if split is not None}
     expected = dict(record.results["samples"])
     samples = {"forget": record.rows, **expected}

@@ -99,6 +99,7 @@ def check_given(
     # A copy: one set of arguments may serve several trainers, whose methods settle the open ones differently.
     args = copy.copy(args) if args is not None else UnlearningArguments("unlearned")
     config = getattr(model, "config", None)
+    options.setdefault("decoding_workers", args.dataloader_num_workers)
     splits, class_wise = ready_splits(sets, config, processing_class, **options)
     num_labels = getattr(config, "num_labels", None)
     forget, retain = required(splits, "forget"), required(splits, "retain")

@@ -62,6 +62,7 @@ def trained_model(
     *,
     image_column: str | None = None,
     label_column: str | None = None,
+    ready_images_dir: str | None = None,
 ) -> TrainedModel:
     """The model trained on the data set, or what was kept of the same training.
 
@@ -76,6 +77,7 @@ def trained_model(
         say: told whether the model is trained or was kept.
         image_column: name of the image column, where it cannot be told from the features.
         label_column: name of the label column, likewise.
+        ready_images_dir: folder where ready pixels are kept for other runs, as in `InputOptions`.
     """
     # The trainer wants two sides, which take part alike: which rows stand on which makes no difference.
     sides: dict[str, Any] = {"forget": dataset.select([0]), "retain": dataset.select(range(1, len(dataset)))}
@@ -90,6 +92,7 @@ def trained_model(
         processing_class=processor,
         image_column=image_column,
         label_column=label_column,
+        ready_images_dir=ready_images_dir,
     )
     about = run_identity(given.method, model, given.splits, given.args, ended=True)
     key = identity_digest(about)

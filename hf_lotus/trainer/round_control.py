@@ -118,7 +118,8 @@ class RoundControl(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Hold the masked weights in the steps that are for it."""
+        """Hold the masked weights in the steps that are for it; the student is about to change."""
+        self.trainer.run.forget_predicted()
         if self.trainer.weight_mask is not None:
             self.trainer.weight_mask.hold(self.current_pass.is_masked)
 

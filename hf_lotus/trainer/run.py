@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,6 +42,7 @@ class TrainerRun:
         self._wrapped: nn.Module | None = None
         self._student: nn.Module | None = None
         self._renewed_predictions: tuple[nn.Module | None, dict[str, Predictions]] = (None, {})
+        self._predicted: tuple[object, dict[str, Predictions]] = (None, {})
 
     @property
     def student(self) -> nn.Module:
@@ -79,9 +81,7 @@ class TrainerRun:
 
     def student_accuracy(self, split: str) -> float:
         """Exact accuracy of the student on a split, over all ranks, in eval mode."""
-        if equal_weights(self.student, self.teacher):
-            return self.teacher_accuracy(split)  # before the first round, and without a pass of its own
-        return self._predict(self.student, split, "student").accuracy
+        return self.student_predictions(split).accuracy
 
     def teacher_accuracy(self, split: str, like: str | None = None) -> float:
         """Exact accuracy of the teacher on a split, measured once; each class weighted as in the split `like`."""
@@ -111,7 +111,33 @@ class TrainerRun:
         """The student's predictions on a split over all ranks, in the split's order."""
         if equal_weights(self.student, self.teacher):
             return self.teacher_predictions(split)  # before the first round, and without a pass of its own
-        return self._predict(self.student, split, "student")
+        kept = self.predicted
+        if split not in kept:
+            kept = {**kept, split: self._predict(self.student, split, "student")}
+            self._predicted = (
+                self._moment,
+                kept,
+            )  # the moment after: ranks that predict take over the first one's buffers
+        return kept[split]
+
+    @property
+    def predicted(self) -> Mapping[str, Predictions]:
+        """What the student was found to predict since the last optimizer step, by split; nothing but within training.
+
+        Whoever decides or measures at a border of rounds takes it from here, and no pass is taken twice.
+        """
+        moment, kept = self._predicted
+        return kept if self._trainer.is_in_train and moment == self._moment else {}
+
+    @property
+    def _moment(self) -> object:
+        """Changes with each step, and with each change of a weight in its place."""
+        values = chain(self.student.parameters(), self.student.buffers())
+        return self._trainer.state.global_step, [value._version for value in values]
+
+    def forget_predicted(self) -> None:
+        """Let go of what the student was found to predict: it is about to change."""
+        self._predicted = None, {}
 
     def _predict(self, model: nn.Module, split: str, name: str) -> Predictions:
         with self._trainer.passes.split(split):

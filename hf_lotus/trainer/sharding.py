@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
@@ -19,6 +19,8 @@ from hf_lotus.methods import GradientMethod, UnlearningMethod, WeightEdit, name_
 if TYPE_CHECKING:
     from hf_lotus.trainer.trainer import UnlearningTrainer
 
+# What a launcher asks accelerate to divide by.
+_ASKING = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
 _OTHERWISE = "Run it with the whole model on each device: --accelerate_config ddp, or torchrun alone."
 
 
@@ -27,11 +29,20 @@ class Sharding(TrainerCallback):
 
     Args:
         trainer: the trainer, whose accelerator is made.
+
+    Attributes:
+        is_whole: whether each device has the model whole, though it was asked to be divided.
     """
+
+    is_whole = False
 
     def __init__(self, trainer: UnlearningTrainer):
         self._trainer = trainer
         self._hidden = ExitStack()
+
+    def as_settled(self) -> AbstractContextManager:
+        """Within it accelerate finds what asks it to divide, or does not where the model is whole all the same."""
+        return unasked() if self.is_whole else nullcontext()
 
     def place_student(self) -> None:
         """Put the model on its device, whole, as it is measured before `Trainer` divides it."""
@@ -52,7 +63,8 @@ class Sharding(TrainerCallback):
                     fsdp2_prepare_model(trainer.accelerator, trainer.teacher)
             self._hidden.enter_context(no_embeddings_apart(trainer.model))
         try:
-            yield
+            with self.as_settled():
+                yield
         finally:
             self._hidden.close()
 
@@ -61,6 +73,16 @@ class Sharding(TrainerCallback):
     ) -> None:
         """The student is divided by now."""
         self._hidden.close()
+
+
+@contextmanager
+def unasked() -> Iterator[None]:
+    """Have accelerate not find, within the block, that a launcher asks it to divide models."""
+    hidden = {name: os.environ.pop(name) for name in _ASKING if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def check_launch(world_size: int) -> None:
@@ -93,25 +115,11 @@ def check_sharding(accelerator: Accelerator, method: UnlearningMethod) -> None:
     """
     kind = accelerator.distributed_type
     if kind == DistributedType.FSDP:
-        what, plugin = "FSDP", accelerator.state.fsdp_plugin
-        if plugin.fsdp_version != 2:
-            raise ValueError(
-                f"fsdp_version is {plugin.fsdp_version}, whose flattened weights the student cannot be measured with "
-                "between rounds. Use fsdp_version 2, as --accelerate_config fsdp2 does."
-            )
-        if plugin.cpu_ram_efficient_loading:
-            raise ValueError(
-                "fsdp_cpu_ram_efficient_loading loads the weights on the first rank alone, and every rank needs them "
-                "for its copy of the original. Set it to false, as --accelerate_config fsdp2 does."
-            )
+        what = "FSDP"
+        check_fsdp(accelerator.state.fsdp_plugin)
     elif kind == DistributedType.DEEPSPEED:
-        what, plugin = "DeepSpeed", accelerator.state.deepspeed_plugin
-        if plugin.zero_stage > 2:
-            raise ValueError(
-                f"DeepSpeed's zero_stage is {plugin.zero_stage}, which divides the weights when they are loaded, so "
-                "that no copy of the original can be taken. Use stage 2 (--accelerate_config deepspeed_zero2) or, to "
-                "divide weights, --accelerate_config fsdp2."
-            )
+        what = "DeepSpeed"
+        check_zero_stage(accelerator.state.deepspeed_plugin)
         if accelerator.mixed_precision != "no":
             raise ValueError(
                 f"DeepSpeed with mixed_precision={accelerator.mixed_precision!r} keeps the model in half precision, "
@@ -119,11 +127,53 @@ def check_sharding(accelerator: Accelerator, method: UnlearningMethod) -> None:
             )
     else:
         return
-    _check_method(method, what)
+    if (why := needs_whole(method)) is not None:
+        raise ValueError(f"{name_of(method)} does not go with {what}: it {why}. {_OTHERWISE}")
 
 
-def _check_method(method: UnlearningMethod, what: str) -> None:
-    """Refuse a method that takes hold of single weights, or asks the student for more than the batch's logits."""
+def check_fsdp(plugin: Any) -> None:
+    """Refuse FSDP whose ranks have not all weights to begin with, or flattened ones.
+
+    Args:
+        plugin: accelerate's, of FSDP.
+
+    Raises:
+        ValueError: for version 1, or weights loaded on the first rank alone.
+    """
+    if plugin.fsdp_version != 2:
+        raise ValueError(
+            f"fsdp_version is {plugin.fsdp_version}, whose flattened weights the student cannot be measured with "
+            "between rounds. Use fsdp_version 2, as --accelerate_config fsdp2 does."
+        )
+    if plugin.cpu_ram_efficient_loading:
+        raise ValueError(
+            "fsdp_cpu_ram_efficient_loading loads the weights on the first rank alone, and every rank needs them "
+            "for its copy of the original. Set it to false, as --accelerate_config fsdp2 does."
+        )
+
+
+def check_zero_stage(plugin: Any) -> None:
+    """Refuse DeepSpeed whose ranks have not all weights to begin with.
+
+    Args:
+        plugin: accelerate's, of DeepSpeed.
+
+    Raises:
+        ValueError: for stage 3.
+    """
+    if plugin.zero_stage > 2:
+        raise ValueError(
+            f"DeepSpeed's zero_stage is {plugin.zero_stage}, which divides the weights when they are loaded, so "
+            "that no copy of the original can be taken. Use stage 2 (--accelerate_config deepspeed_zero2) or, to "
+            "divide weights, --accelerate_config fsdp2."
+        )
+
+
+def needs_whole(method: UnlearningMethod) -> str | None:
+    """Why a method needs all weights on each device: the end of "it …"; None where it does not.
+
+    It takes hold of single weights, or asks the student for more than the batch's logits.
+    """
     hooks = {
         "mask": "holds single weights still, which it cannot find again once they are divided",
         "transform": "asks the student while a batch is made, on some ranks and perhaps not on others",
@@ -135,8 +185,7 @@ def _check_method(method: UnlearningMethod, what: str) -> None:
     for hook, reason in hooks.items():
         if why is None and getattr(type(method), hook) is not getattr(GradientMethod, hook):
             why = reason
-    if why is not None:
-        raise ValueError(f"{name_of(method)} does not go with {what}: it {why}. {_OTHERWISE}")
+    return why
 
 
 @contextmanager

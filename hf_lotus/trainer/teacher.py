@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from transformers import PretrainedConfig
 
 from hf_lotus.data.prepared import num_samples
 from hf_lotus.data.samples import are_ready
-from hf_lotus.evaluation.predictions import predict
+from hf_lotus.evaluation.predictions import Predictions, concatenated, predict
 from hf_lotus.functional.tensors import frozen_copy, shares_frozen_weights
 from hf_lotus.trainer.arguments import UnlearningArguments
 from hf_lotus.trainer.logits_cache import KeptLogits
@@ -84,6 +85,7 @@ class FrozenTeacher:
         keys: Mapping[str, str],
         dtype: str,
         original: Callable[[], Tensor],
+        measured: Callable[[str, Predictions], None] | None,
         accelerator: Accelerator,
         on_device: bool | None = None,
         **options: Any,
@@ -98,6 +100,8 @@ class FrozenTeacher:
             keys: "forget" and "retain" → what determines the logits of that set: model, processor, data, precision.
             dtype: "float32" or "bfloat16".
             original: gives the logits on the whole forget set, which evaluation needs too.
+            measured: told what was predicted on a whole side by the batches that measuring would take, so that it need
+                not be predicted again.
             accelerator: of the run.
             on_device: whether the device holds a copy of those that a round shows; None for where they `fits`.
             **options: passed to `predict`.
@@ -120,10 +124,15 @@ class FrozenTeacher:
                 files["forget"].keep(missing["forget"], logits)
             missing["forget"] = missing["forget"][:0]
         for side in SIDES:
+            size, found = num_samples(getattr(samples, side)), []
             for rows in missing[side].split(_BLOCK) if len(missing[side]) else ():
-                logits = self._ask(samples, side, rows, accelerator=accelerator, **options)
+                predicted = self._ask(samples, side, rows, accelerator=accelerator, **options)
                 if writes:
-                    files[side].keep(rows, logits)
+                    files[side].keep(rows, torch.from_numpy(predicted.kept_logits))
+                found.append(replace(predicted, logits=None))
+            alike = accelerator.num_processes == 1 and (size <= _BLOCK or _BLOCK % options["batch_size"] == 0)
+            if measured is not None and found and alike and len(missing[side]) == size:
+                measured(side, concatenated(found))
         accelerator.wait_for_everyone()
         self._kept = samples, files
         size = len(samples) * num_labels * files["forget"].logits.element_size()
@@ -132,12 +141,11 @@ class FrozenTeacher:
             parts = [files[side].logits[rows[side]].to(accelerator.device) for side in SIDES]
             self._placed = torch.cat(parts)
 
-    def _ask(self, samples: RoundDataset, side: str, rows: Tensor, **options: Any) -> Tensor:
+    def _ask(self, samples: RoundDataset, side: str, rows: Tensor, **options: Any) -> Predictions:
         chosen = {f"{name}_rows": rows if name == side else rows[:0] for name in SIDES}
         part = RoundDataset(samples.forget, samples.retain, **chosen)
         with self.showing(side):
-            predicted = predict(self.current, part, description=f"teacher on {side}", **options)
-        return torch.from_numpy(predicted.logits)
+            return predict(self.current, part, description=f"teacher on {side}", **options)
 
     def leave(self) -> None:
         """Free the device of the teacher, where its logits are kept: `predict` takes it back while it needs it."""

@@ -40,6 +40,7 @@ from hf_lotus.trainer.fingerprint import teacher_logits_key
 from hf_lotus.trainer.given import check_given
 from hf_lotus.trainer.pass_counter import PassCounter
 from hf_lotus.trainer.publisher import UNCHANGED, Publisher
+from hf_lotus.trainer.replicas import settle_division
 from hf_lotus.trainer.round_control import RoundControl
 from hf_lotus.trainer.round_trainer import RoundTrainer
 from hf_lotus.trainer.run import TrainerRun
@@ -233,7 +234,9 @@ class UnlearningTrainer(RoundTrainer):
 
     def create_accelerator_and_postprocess(self) -> None:
         """As in `Trainer`; refuses what cannot be right with several processes or divided weights."""
-        super().create_accelerator_and_postprocess()
+        self.sharding.is_whole = settle_division(self.model, self.args, self.method)
+        with self.sharding.as_settled():
+            super().create_accelerator_and_postprocess()
         check_launch(self.args.world_size)
         check_sharding(self.accelerator, self.method)
 
@@ -345,6 +348,7 @@ class UnlearningTrainer(RoundTrainer):
             finally:
                 self.captured.forget()
                 self.hooks.finite, self._resident = FiniteCheck(), None
+                self.run.forget_predicted()
             self._teacher.forget_logits(self.args.teacher_logits_dir is not None)
         self._rounds.rewind()
         return output
@@ -364,12 +368,16 @@ class UnlearningTrainer(RoundTrainer):
         identity, device = self.checkpoints.identity, self.args.device
         if self.run.teacher_is_renewed:
             identity = {**identity, "model": weights_digest(self.current_teacher)}
+        measures_the_same = (
+            not self.run.teacher_is_renewed and self.evaluator.splits.get("retain") is self.given.retain
+        )
         self._teacher.keep_logits(
             self.train_dataset,
             self.args.teacher_logits_dir or os.path.join(self.args.output_dir, "teacher_logits"),
             {side: teacher_logits_key(identity, side, device) for side in SIDES},
             self.args.teacher_logits_dtype,
             lambda: torch.from_numpy(self.run.teacher_predictions("forget").logits),
+            self.evaluator.take_original if measures_the_same else None,
             on_device=self.args.keep_on_device,
             **self._prediction_options,
         )
@@ -611,7 +619,11 @@ class UnlearningTrainer(RoundTrainer):
 
     def student_predictions(self) -> dict[str, Predictions]:
         """One forward pass of the student over every split: split → `Predictions`."""
-        return self.evaluator.predict_all(self.run.student, "student")
+        kept, student = self.run.predicted, self.run.student
+        return {
+            split: kept[split] if split in kept else self.evaluator.predict(student, split, "student")
+            for split in self.evaluator.splits
+        }
 
     # ---- publishing ----
 

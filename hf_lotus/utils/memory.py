@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psutil
 import torch
 
 # What is kept on a device takes no more than this share of what is free there: the rest is the step's.
@@ -24,6 +25,16 @@ def fits(num_bytes: int, device: torch.device, asked: bool | None = None) -> boo
         return num_bytes <= _SMALL_BYTES
     free = free_bytes(device)
     return free is not None and num_bytes <= _SHARE * free
+
+
+def unused_bytes(device: torch.device, processes: int = 1) -> int | None:
+    """Memory of a device that is not in use; None where it does not tell.
+
+    Args:
+        device: the device.
+        processes: of how many this one is that use the same memory, where the device is a CPU.
+    """
+    return psutil.virtual_memory().available // processes if device.type == "cpu" else free_bytes(device)
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -65,7 +65,7 @@ def test_tables_and_json_of_what_is_finished(tmp_path, monkeypatch):
     runs = read(tmp_path)
     assert [run.seed for run in runs] == [0, 1]
     assert "| margin_matching " in overall(runs) and "| *floor: retrain again* |" in overall(runs)
-    assert "digits · vit · 10 %" in by_cell(runs, Run.gap, "{:.4f}")
+    assert by_cell(runs, Run.gap, "{:.4f}").startswith("| digits · vit ")
     monkeypatch.setattr("sys.argv", ["floor_report", str(tmp_path), "--output", str(tmp_path / "out")])
     main()
     text, found = (tmp_path / "out.md").read_text(), json.loads((tmp_path / "out.json").read_text())

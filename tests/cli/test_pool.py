@@ -8,6 +8,7 @@ import pytest
 from hf_lotus.audit.pool import Pool
 from hf_lotus.benchmark.recipe import FOLDER
 from hf_lotus.cli.main import main
+from hf_lotus.data.images import PixelPipeline
 from tests.conftest import TINY_MODELS
 
 
@@ -50,6 +51,30 @@ def test_a_pool_is_trained_opened_and_unlearned_from(pool, folder, data_folder, 
     assert main(moved) == 0
     assert main([*map(str, command), "--forget_set", "eve"]) == 2
     assert "no forget set 'eve'" in capsys.readouterr().err
+
+
+def test_a_store_of_ready_images_serves_every_process_and_changes_nothing(pool, folder, monkeypatch):
+    decoded = []
+    prepare = PixelPipeline.prepare
+    monkeypatch.setattr(
+        PixelPipeline, "prepare", lambda self, images: decoded.append(len(images)) or prepare(self, images)
+    )
+    sets = ["--forget_sets", folder / "ada.json", folder / "bob.txt"]
+    store = ["--ready_images_dir", folder / "ready"]
+    assert pool(*sets, *store, "--dataloader_num_workers", 1, output="stored") == 0
+    samples = Pool.open(folder / "stored").plan["samples"]
+    assert sum(decoded) >= sum(samples.values())
+    decoded.clear()
+    assert pool(*sets, *store, output="again") == 0
+    command = ["pool", "--output_dir", folder / "again", "--unlearn", "random_labels", "--forget_set", "ada"]
+    command += ["--use_cpu", "--disable_tqdm", True, "--num_train_epochs", 1, *store]
+    assert main(list(map(str, command))) == 0
+    assert set(decoded) == {1}  # the pictures that processors are looked at with
+    decoded.clear()
+    assert pool(*sets, output="without") == 0 and sum(decoded) >= sum(samples.values())
+    digests = {name: [each["weights_digest"] for each in Pool.open(folder / name).records] for name in
+               ("stored", "again", "without")}  # fmt: skip
+    assert digests["stored"] == digests["again"] == digests["without"]
 
 
 def test_models_like_another_without_what_the_recipe_forgets(pool, folder, processor):

@@ -61,6 +61,16 @@ class TestKeeping:
         assert decoded == 0 and torch.equal(again, expected[[7, 2, 2, 0]])
         assert len(files(tmp_path)) == 1
 
+    def test_a_picture_that_is_there_many_times_is_decoded_and_kept_once(self, tmp_path):
+        rows = [0, 1, 0, 0, 2, 1]
+        expected = ReadyImages(pictures().select(rows), processor()).__getitems__(range(6))["pixel_values"]
+        made, decoded = ready(pictures().select(rows), tmp_path)
+        assert decoded == 3 and torch.equal(made, expected) and not torch.equal(expected[0], expected[1])
+        (path,) = files(tmp_path)
+        assert len(pixel_store._keys_of(path)) == 3
+        again, decoded = ready(pictures().select(rows), tmp_path)
+        assert decoded == 0 and torch.equal(again, expected)
+
     def test_only_what_is_missing_is_decoded(self, tmp_path):
         ready(pictures().select(range(4)), tmp_path)
         everything, decoded = ready(pictures(), tmp_path)

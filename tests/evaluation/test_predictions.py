@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from host_reads import host_reads
 from torch import nn
 
 from hf_lotus.data.images import ReadyImages
 from hf_lotus.evaluation import predictions
 from hf_lotus.evaluation.predictions import Predictions, _share, evaluation_mode, predict
-from tests.support.host_reads import host_reads
 
 
 class Linear(nn.Module):

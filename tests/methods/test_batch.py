@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from host_reads import host_reads
 
 from hf_lotus.methods import Batch, GradientMethod, Task
 from hf_lotus.trainer.hooks import MethodHooks
-from tests.support.host_reads import host_reads
 
 SIDES = [[True, False, False, True, False], [False] * 5, [True] * 5]
 

@@ -129,16 +129,26 @@ def build(folder: Path, method: UnlearningMethod, family="vit", callbacks=(), op
 
     A method that needs kernels gets a family with them that does not mix the samples of a batch either.
     """
-    family = "convnext" if family == "vit" and isinstance(method, CT) else family
+    return build_with(arguments_of(folder, **arguments), method, family, callbacks, options)
+
+
+def arguments_of(folder: Path, **arguments) -> UnlearningArguments:
+    """Two rounds of SGD on CPU, anything overridden by keyword."""
     settings = {"num_train_epochs": 2, "per_device_train_batch_size": 32, "learning_rate": 0.05, "optim": "sgd"}
     settings |= {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "seed": 1, "weight_decay": 0.0}
     settings |= {"save_total_limit": 20}
+    return UnlearningArguments(str(folder), **(settings | arguments))
+
+
+def build_with(args: UnlearningArguments, method: UnlearningMethod, family="vit", callbacks=(), options=None):
+    """`build` with arguments that are made."""
+    family = "convnext" if family == "vit" and isinstance(method, CT) else family
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = TINY_MODELS[family]()
     return UnlearningTrainer(
         model,
-        UnlearningArguments(str(folder), **(settings | arguments)),
+        args,
         method,
         callbacks=list(callbacks),
         processing_class=_PROCESSOR,

@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from hf_lotus.cli.launch import config_files
-from hf_lotus.methods import SSD, LoTUS
+from hf_lotus.methods import SSD, LoTUS, SalUn
 from tests.conftest import divided as scans_divided
 from tests.support.every_method import SaveAt, build, decisions, kept_scans, options_of
 from tests.support.killed_runs import METHODS
@@ -38,10 +38,10 @@ def launched_with(name: str) -> dict[str, str]:
 
 KINDS = {"fsdp2": "fsdp2", "zero2": "deepspeed_zero2"}
 ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3, "per_device_train_batch_size": 16}
-REFUSED = {"salun", "salun of lotus", "salun of margin matching", "unsir of classes", "unsir of samples"}
-REFUSED |= {"warm_restart", "warm_restart of neggrad_plus", "l1_sparse", "munba", "salun of munba"}
-REFUSED |= {"sfron", "sfron of a given mask", "sfron masked throughout"}
-REFUSED |= {"warm_restart", "warm_restart of neggrad_plus", "rum", "rum of others"}
+WHOLE = {"salun", "salun of lotus", "salun of margin matching", "unsir of classes", "unsir of samples"}
+WHOLE |= {"warm_restart", "warm_restart of neggrad_plus", "l1_sparse", "munba", "salun of munba"}
+WHOLE |= {"sfron", "sfron of a given mask", "sfron masked throughout"}
+WHOLE |= {"warm_restart", "warm_restart of neggrad_plus", "rum", "rum of others"}
 
 
 def tell_of_gpus() -> None:
@@ -113,14 +113,12 @@ class Ranks:
 
 
 def refusals(ranks: Ranks, divided: dict[str, str]) -> None:
-    use(**divided)
-    for name in sorted(REFUSED):
-        ranks.refusal(name, METHODS[name], options=options_of(name))
-    ranks.refusal("ssd", SSD())
     use(**divided | {"FSDP_VERSION": "1", "FSDP_SYNC_MODULE_STATES": "false"})
     ranks.refusal("version 1", LoTUS())
+    ranks.refusal("version 1 of what is to be whole", SalUn())
     use(**divided | {"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"})
     ranks.refusal("first rank alone", LoTUS())
+    ranks.refusal("first rank alone of what is to be whole", SSD())
 
 
 def main(folder: Path, kind: str) -> None:
@@ -131,7 +129,7 @@ def main(folder: Path, kind: str) -> None:
     ranks, parts = Ranks(folder), scans_divided(kept_scans())
     for label, variables in {"whole": {}, "divided": chosen}.items():
         use(**variables)
-        for name in sorted(METHODS.keys() - REFUSED):  # on both ranks in one order
+        for name in sorted(METHODS.keys() - WHOLE):  # on both ranks in one order
             ranks.run(f"{name} {label}", METHODS[name], options=options_of(name))
         ranks.run(f"resnet {label}", METHODS["lotus"], "resnet")
         # 29 and 30 samples for the ranks to measure: one batch and two.

@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 import torch
+from host_reads import host_reads
 from transformers import TrainerCallback
 
 from hf_lotus import METHODS
 from hf_lotus.methods import GradientMethod
 from tests.support.every_method import EVERY_METHOD, build, options_of
-from tests.support.host_reads import host_reads
 
 # One run of each method, those with others in them that have more to do; and both kinds of what differs by the task.
 RUNS = [

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from host_reads import host_reads
 
 from hf_lotus import LoTUS
 from hf_lotus.data.images import ReadyImages
@@ -13,7 +14,6 @@ from hf_lotus.methods.rounds import Streams
 from hf_lotus.trainer.resident import ResidentRound, may_reside
 from hf_lotus.trainer.round_data import draw_round
 from tests.support.every_method import EVERY_METHOD, SaveAt, build
-from tests.support.host_reads import host_reads
 from tests.support.method_helpers import equal, weights
 
 AUGMENTED = {"horizontal_flip": True, "crop_padding": 2}

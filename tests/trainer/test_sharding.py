@@ -16,13 +16,14 @@ from safetensors.torch import load_file
 from transformers import ViTForImageClassification
 
 from hf_lotus.methods import SSD, UNSIR, L1Sparse, LoTUS, MUNBa, SalUn, SFRon
-from hf_lotus.trainer.sharding import check_launch, check_sharding
+from hf_lotus.trainer.sharding import check_launch, check_sharding, needs_whole
 from tests.support.killed_runs import METHODS
 from tests.support.method_helpers import equal
 from tests.support.ranks import on_ranks
-from tests.support.sharded_on_ranks import KINDS, REFUSED, main
+from tests.support.sharded_on_ranks import KINDS, WHOLE, main
 
-DIVISIBLE = sorted(METHODS.keys() - REFUSED)
+DIVISIBLE = sorted(METHODS.keys() - WHOLE)
+_MASKING, _ASKING = ("salun", "sfron", "rum"), ("unsir", "warm_restart")
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -88,29 +89,44 @@ def test_the_best_round_is_loaded_into_divided_weights(ranks, records):
     assert Path(records["best folder"]).name != "checkpoint-18"  # the last round's, which it would hold anyway
 
 
+@pytest.mark.parametrize("of", ["", " of what is to be whole"])
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        *[
-            (name, "FSDP: it holds single weights still")
-            for name in sorted(REFUSED)
-            if name.startswith(("salun", "sfron", "rum"))
-        ],
-        ("l1_sparse", "l1_sparse does not go with FSDP: it sums up all weights in its loss. Run it with the whole"),
-        ("munba", "munba does not go with FSDP: it weighs the whole gradients of both sides. Run it with the whole"),
-        *[
-            (name, "FSDP: it asks the student while a batch is made")
-            for name in sorted(REFUSED)
-            if name.startswith(("unsir", "warm_restart"))
-        ],
-        ("ssd", "ssd does not go with FSDP: it edits the weights of the whole model. Run it with the whole model"),
         ("version 1", "fsdp_version is 1, whose flattened weights"),
         ("first rank alone", "fsdp_cpu_ram_efficient_loading loads the weights on the first rank alone"),
     ],
 )
 @pytest.mark.parametrize("kind", ["fsdp2"], indirect=True)
-def test_refused_before_anything_is_trained(kind, records, label, message):
-    assert message in records[f"refused {label}"]
+def test_refused_before_anything_is_trained(kind, records, label, message, of):
+    assert message in records[f"refused {label}{of}"]
+
+
+class TestWhichMethodsNeedAllWeights:
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            *[(name, "it holds single weights still") for name in sorted(WHOLE) if name.startswith(_MASKING)],
+            *[
+                (name, "it asks the student while a batch is made")
+                for name in sorted(WHOLE)
+                if name.startswith(_ASKING)
+            ],
+            ("l1_sparse", "it sums up all weights in its loss. Run it with the whole"),
+            ("munba", "it weighs the whole gradients of both sides. Run it with the whole"),
+            ("ssd", "it edits the weights of the whole model. Run it with the whole model"),
+        ],
+    )
+    def test_and_why(self, name, message):
+        plugin = SimpleNamespace(fsdp_version=2, cpu_ram_efficient_loading=False)
+        state = SimpleNamespace(fsdp_plugin=plugin)
+        divided = SimpleNamespace(distributed_type=DistributedType.FSDP, state=state)
+        with pytest.raises(ValueError, match=f"does not go with FSDP: {message}"):
+            check_sharding(divided, {**METHODS, "ssd": SSD()}[name])
+        assert needs_whole({**METHODS, "ssd": SSD()}[name])
+
+    def test_no_other_does(self):
+        assert not [name for name in DIVISIBLE if needs_whole(METHODS[name])]
 
 
 def deepspeed(stage=2, precision="no"):

@@ -1,9 +1,12 @@
 """What is kept on a device: by its free memory, or as the user says."""
 
+from types import SimpleNamespace
+
+import psutil
 import pytest
 import torch
 
-from hf_lotus.utils.memory import fits
+from hf_lotus.utils.memory import fits, unused_bytes
 
 
 def test_on_a_cpu_only_what_is_small():
@@ -26,3 +29,11 @@ def test_the_user_has_the_last_word(asked):
 
 def test_a_device_that_does_not_tell_holds_nothing():
     assert not fits(1, torch.device("mps"))
+
+
+def test_what_is_unused(monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=900))
+    assert unused_bytes(torch.device("cpu")) == 900 and unused_bytes(torch.device("cpu"), 4) == 225
+    assert unused_bytes(torch.device("mps")) is None
+    monkeypatch.setattr("hf_lotus.utils.memory.free_bytes", lambda device: 77)
+    assert unused_bytes(torch.device("cuda"), 4) == 77
