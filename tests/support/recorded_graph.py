@@ -7,10 +7,9 @@ host had as they were, draws anew from generators, and refuses what the host wou
 from __future__ import annotations
 
 import torch
+from host_reads import ASKING, INDEXING
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
-
-from tests.support.host_reads import ASKING, INDEXING
 
 
 class RecordedGraph:
