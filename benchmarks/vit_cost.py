@@ -44,7 +44,7 @@ def photographs(rows: int, present: int) -> tuple[Dataset, float]:
     noise, files = np.random.default_rng(0), []
     for width, height, often in SIZES:
         for _ in range(often):
-            coarse = PILImage.fromarray(noise.integers(0, 255, (height // 6, width // 6, 3), dtype=np.uint8))
+            coarse = PILImage.fromarray(noise.integers(0, 255, (height // 4, width // 4, 3), dtype=np.uint8))
             buffer = io.BytesIO()
             coarse.resize((width, height)).save(buffer, "JPEG", quality=QUALITY)
             files.append({"bytes": buffer.getvalue(), "path": None})
