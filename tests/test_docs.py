@@ -338,6 +338,7 @@ class TestPages:
         named = set(re.findall(r"^::: hf_lotus\.(\w+)$", PAGES["docs/api.md"], re.M))
         assert named == set(hf_lotus.__all__) - {"__version__", "METHODS"}
 
+    @pytest.mark.exhaustive  # `make docs`, which CI runs beside the tests, builds it and is as strict
     def test_the_site_is_built(self, tmp_path):
         pytest.importorskip("material", reason="the extra `docs` is not installed")
         command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
