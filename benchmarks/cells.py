@@ -40,6 +40,15 @@ class Parts:
     test: Dataset
 
 
+def parser_beside(about: str | None, output: str) -> argparse.ArgumentParser:
+    """Options of what is measured beside the comparison: its folder, the data, and where to write."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output_dir", help="output_dir of floor_comparison.py")
+    parser.add_argument("--cifar10", default="uoft-cs/cifar10", help="the data set, by id or folder")
+    parser.add_argument("--output", type=Path, default=Path(output), help="path without suffix")
+    return parser
+
+
 def load(name: str, cifar10: str, seed: int) -> Parts:
     """5,000 + 2,000 + 2,000 images of CIFAR-10, drawn by class; or all the digits, in halves and quarters."""
     if name == "digits":

@@ -10,36 +10,24 @@ of all three ways are compared.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from datasets import ClassLabel, Dataset, Features, Image, load_dataset
-from PIL import Image as PILImage
-from tasks import PHOTOGRAPH, SHARED
+from datasets import Dataset, load_dataset
+from tasks import SHARED, photograph_files, pictures
 from transformers import ViTImageProcessorPil
 
 from hf_lotus.data.images import ReadyImages
 
 
 def photographs(rows: int) -> Dataset:
-    """JPEGs as large as ImageNet's. What they show costs nothing: few differ, but in what stands behind."""
-    width, height, quality = PHOTOGRAPH
-    noise, files = np.random.default_rng(0), []
-    for _ in range(16):
-        coarse = PILImage.fromarray(noise.integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8))
-        buffer = io.BytesIO()
-        coarse.resize((width, height)).save(buffer, "JPEG", quality=quality)
-        files.append(buffer.getvalue())
-    # No two are the same file: the store would have one of them decoded.
-    stored = [{"bytes": files[row % 16] + row.to_bytes(4, "big"), "path": None} for row in range(rows)]
-    features = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
-    return Dataset.from_dict({"image": stored, "label": [row % 10 for row in range(rows)]}, features=features)
+    """Photographs of which no two are the same file, though they show the same: the store would have one decoded."""
+    files = photograph_files()
+    return pictures([files[row % len(files)] + row.to_bytes(4, "big") for row in range(rows)])
 
 
 def milliseconds(data: Dataset, size: int, store: Path, workers: int = 0) -> tuple[float, ReadyImages]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import json
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import NamedTuple
 
 from cells import Cell
 from datasets import Dataset, load_dataset
+from docs_tables import write_csv
 from torch import nn
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
@@ -197,12 +197,10 @@ def main() -> None:
         write_whole(kept, json.dumps(found, indent=1) + "\n")
         sys.stdout.write(f"{name}: {' '.join(f'{found[name][key]:.3f}' for key in METRICS.values())}\n")
         sys.stdout.flush()
-    with options.output.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["Setting", *METRICS])
-        methods = [*CONTROLS, *dict.fromkeys(name.split(" · ")[0] for name in todo if name not in CONTROLS)]
-        for name in sorted(todo, key=lambda name: methods.index(name.split(" · ")[0])):
-            writer.writerow([name, *(f"{found[name][key]:.3f}" for key in METRICS.values())])
+    methods = [*CONTROLS, *dict.fromkeys(name.split(" · ")[0] for name in todo if name not in CONTROLS)]
+    names = sorted(todo, key=lambda name: methods.index(name.split(" · ")[0]))
+    rows = [[name, *(f"{found[name][key]:.3f}" for key in METRICS.values())] for name in names]
+    write_csv(options.output.with_suffix(".csv"), [["Setting", *METRICS], *rows])
 
 
 if __name__ == "__main__":

@@ -53,6 +53,12 @@ def read(path: Path) -> list[list[str]]:
     return cells(summarize(results))
 
 
+def write_csv(path: Path, rows: Sequence[Sequence[object]]) -> None:
+    """Heads and rows, as a file that `read` reads."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
 def table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
     """The Markdown table of some columns, the first one kept, lined up as plain text too."""
     wanted = [column for column in columns if column != UNMARKED]

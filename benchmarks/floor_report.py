@@ -111,9 +111,8 @@ def read(folder: Path, with_all: bool = False) -> list[Run]:
 
 
 def methods_of(runs: Sequence[Run]) -> list[str]:
-    """The original and the methods that every run has, with those that some models refuse."""
-    names = dict.fromkeys(name for run in runs for name in run.rows)
-    return [name for name in names if any(name in run.rows for run in runs)]
+    """The original and the methods that any run has: some models refuse some."""
+    return list(dict.fromkeys(name for run in runs for name in run.rows))
 
 
 def overall(runs: Sequence[Run]) -> str:

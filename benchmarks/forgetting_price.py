@@ -20,6 +20,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from cells import parser_beside
 from datasets import load_dataset
 from floor_comparison import BATCH, EPOCHS, FloorCell, counted_visits
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -118,8 +119,8 @@ class Subject:
         model, method, more = self.rows()[name]
         batch = {} if self.batch is None else {"per_device_train_batch_size": self.batch}
         arguments = UnlearningArguments(
-            str(Path(self.options.folder) / "price"), save_strategy="no", logging_strategy="no", seed=0, use_cpu=True,
-            disable_tqdm=True, **batch, **more,
+            str(Path(self.options.output_dir) / "price"), save_strategy="no", logging_strategy="no", seed=0,
+            use_cpu=True, disable_tqdm=True, **batch, **more,
         )  # fmt: skip
         trainer = UnlearningTrainer(
             copy.deepcopy(model), arguments, method or Finetune(), forget_dataset=self.sets["forget"],
@@ -171,13 +172,9 @@ def draw(found: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> 
 
 def main() -> None:
     """Measure what is not measured yet, and write all of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="output_dir of floor_comparison.py")
-    parser.add_argument("--cifar10", default="uoft-cs/cifar10", help="the data set, by id or folder")
+    parser = parser_beside(__doc__, "forgetting_price")
     parser.add_argument("--checkpoint", help="folder of a real model: original, retrain, forget_rows.json")
-    parser.add_argument("--output", type=Path, default=Path("forgetting_price"), help="path without suffix")
     options = parser.parse_args()
-    options.output_dir = options.folder
     kept = options.output.with_suffix(".json")
     found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     for title in [name for name in LENGTHS if name.startswith("small") or options.checkpoint]:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import tempfile
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from docs_tables import write_csv
 from transformers import PreTrainedModel, ViTImageProcessorPil
 
 from hf_lotus import METHODS, ForgetRetainSplit, UnlearningArguments, UnlearningTrainer
@@ -94,8 +94,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = costs(arguments.seed, folder)
-    with arguments.output.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    write_csv(arguments.output, [COLUMNS, *rows])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import csv
 import json
 import sys
 import time
@@ -22,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cells import Cell, load
+from cells import Cell, load, parser_beside
+from docs_tables import write_csv
 from torch import nn
 
 from hf_lotus import (
@@ -59,7 +59,7 @@ class Requests:
         self.parts = load("cifar10", options.cifar10, 0)
         self.size = len(self.parts.train)
         self.asked = np.random.default_rng(7).permutation(self.size)[:ASKED]
-        models = Path(options.folder) / "models"
+        models = Path(options.output_dir) / "models"
         rest = self.parts.train.select(np.setdiff1d(np.arange(self.size), self.asked))
         self.original = self.cell.trained(models / "cifar10-resnet-seed0", self.parts.train)
         pool = [replace(self.cell, seed=1000 + k).trained(models / f"small-resnet-pool{k}", rest) for k in range(POOL)]
@@ -80,7 +80,7 @@ class Requests:
 
     def unlearn(self, model: nn.Module, method: str, rows: np.ndarray, gone: np.ndarray) -> tuple[nn.Module, dict]:
         """The model after one request, and what the request cost."""
-        folder = str(Path(self.options.folder) / "small_requests")
+        folder = str(Path(self.options.output_dir) / "small_requests")
         arguments = UnlearningArguments(
             folder, save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True, seed=0
         )
@@ -136,12 +136,7 @@ class Requests:
 
 def main() -> None:
     """Measure what is not measured yet, and write all of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", help="output_dir of floor_comparison.py")
-    parser.add_argument("--cifar10", default="uoft-cs/cifar10", help="the data set, by id or folder")
-    parser.add_argument("--output", type=Path, default=Path("small_requests"), help="path without suffix")
-    options = parser.parse_args()
-    options.output_dir = options.folder
+    options = parser_beside(__doc__, "small_requests").parse_args()
     kept = options.output.with_suffix(".json")
     found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     requests = Requests(options)
@@ -155,8 +150,7 @@ def main() -> None:
         write_whole(kept, json.dumps(found, indent=1) + "\n")
         sys.stdout.write(f"{name}, {size}: {found[name][size]}\n")
         sys.stdout.flush()
-    with options.output.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(table(found))
+    write_csv(options.output.with_suffix(".csv"), table(found))
 
 
 def table(found: dict[str, dict[str, dict[str, float]]]) -> list[list[str]]:

@@ -24,7 +24,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import plain_loop
 import torch
@@ -55,13 +56,33 @@ def pixels_and_labels(trainer: UnlearningTrainer, split: str) -> tuple[Tensor, T
     return batch["pixel_values"].to(trainer.args.device), batch["labels"].to(trainer.args.device)
 
 
-def bare_round(model: nn.Module, pixels: Tensor, labels: Tensor) -> None:
+def of_a_round(tensors: Mapping[str, tuple[Tensor, Tensor]], size: int) -> tuple[Tensor, Tensor]:
+    """Pixels and labels of as many samples as a round has, those to forget first."""
+    pixels, labels = (torch.cat([tensors["forget"][i], tensors["retain"][i]])[:size] for i in (0, 1))
+    return pixels, labels
+
+
+def bare_round(model: nn.Module, pixels: Tensor, labels: Tensor, batch_size: int = BATCH, bf16: bool = False) -> None:
     """Forward and backward alone over tensors in memory, in training mode."""
     model.train()
-    for start in range(0, len(labels), BATCH):
-        logits = model(pixel_values=pixels[start : start + BATCH]).logits
-        nn.functional.cross_entropy(logits, labels[start : start + BATCH]).backward()
+    for start in range(0, len(labels), batch_size):
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
+            logits = model(pixel_values=pixels[start : start + batch_size]).logits
+        nn.functional.cross_entropy(logits.float(), labels[start : start + batch_size]).backward()
         model.zero_grad()
+
+
+def run_and_limit(
+    trainer: UnlearningTrainer, rounds: int, bare_pass: Callable[[], object], repeats: int
+) -> tuple[float, float]:
+    """Seconds of a round of a run, and of the bare pass: timed before and after, as a machine is not equally fast.
+
+    The first pass of all warms up.
+    """
+    bare = [timed(bare_pass)[0] for _ in range(repeats + 1)][1:]
+    trainer.train()
+    bare += [timed(bare_pass)[0] for _ in range(repeats)]
+    return trainer.unlearning_seconds / rounds, statistics.median(bare)
 
 
 def bare_steps(
@@ -95,18 +116,12 @@ def against_the_limit(task: Task, rounds: int, repeats: int, bf16: bool = False)
         trainer = task.trainer(folder, rounds, bf16=bf16)
         tensors = {name: pixels_and_labels(trainer, name) for name in trainer.splits}
         size, model = len(trainer.train_dataset), copy.deepcopy(trainer.model)
-        pixels, labels = (torch.cat([tensors["forget"][i], tensors["retain"][i]])[:size] for i in (0, 1))
-        on_gpu = trainer.args.device.type == "cuda"
-
-        def limit() -> None:
-            bare_round(model, pixels, labels)
-
-        bare_pass = GraphedRound(model, pixels, labels, BATCH, bf16) if on_gpu else limit
-        # Before and after the run, as a machine is not equally fast all the time; the first pass of all warms up.
-        bare = [timed(bare_pass)[0] for _ in range(repeats + 1)][1:]
-        trainer.train()
-        bare += [timed(bare_pass)[0] for _ in range(repeats)]
-        ours, limit = trainer.unlearning_seconds / rounds, statistics.median(bare)
+        pixels, labels = of_a_round(tensors, size)
+        if trainer.args.device.type == "cuda":
+            bare_pass: Callable[[], None] = GraphedRound(model, pixels, labels, BATCH, bf16)
+        else:
+            bare_pass = partial(bare_round, model, pixels, labels, bf16=bf16)
+        ours, limit = run_and_limit(trainer, rounds, bare_pass, repeats)
         report("rounds", f"{size / ours:,.0f} images/s of {size / limit:,.0f} bare", limit / ours,
                "of the limit (the aim: 0.85)")  # fmt: skip
         steps = (

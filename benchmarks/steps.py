@@ -11,15 +11,15 @@ from __future__ import annotations
 import argparse
 import copy
 import platform
-import statistics
 import tempfile
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import torch
 from host_reads import host_reads
-from speed import bare_round, pixels_and_labels, report, say, timed
+from speed import bare_round, of_a_round, pixels_and_labels, report, run_and_limit, say
 from tasks import Task, load
 
 
@@ -52,11 +52,8 @@ def in_bfloat16(task: Task, rounds: int, repeats: int) -> None:
         trainer = task.trainer(folder, rounds, bf16=True, use_cpu=not torch.cuda.is_available())
         tensors = {name: pixels_and_labels(trainer, name) for name in ("forget", "retain")}
         size, model = len(trainer.train_dataset), copy.deepcopy(trainer.model)
-        pixels, labels = (torch.cat([tensors["forget"][i], tensors["retain"][i]])[:size] for i in (0, 1))
-        bare = [timed(lambda: bare_round(model, pixels, labels))[0] for _ in range(repeats + 1)][1:]
-        trainer.train()
-        bare += [timed(lambda: bare_round(model, pixels, labels))[0] for _ in range(repeats)]
-    ours, limit = trainer.unlearning_seconds / rounds, statistics.median(bare)
+        bare_pass = partial(bare_round, model, *of_a_round(tensors, size))
+        ours, limit = run_and_limit(trainer, rounds, bare_pass, repeats)
     rates = f"{size / ours:,.0f} images/s of {size / limit:,.0f} bare in float32"
     report("bfloat16", rates, limit / ours, "of the float32 limit (the aim: 1.0)")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,14 @@ class Task:
     processor: object
     sets: dict[str, Dataset]
 
+    @classmethod
+    def of(cls, model: nn.Module, processor: object, train: Dataset, test: Dataset) -> Task:
+        """A tenth of the training rows is to be forgotten; half of the test rows are the unseen set."""
+        split = ForgetRetainSplit.from_fraction(train, 0.1, label_column="label")
+        held_out = ForgetRetainSplit.from_fraction(test, 0.5, label_column="label")
+        sets = {"forget": split.forget, "retain": split.retain, "unseen": held_out.forget, "test": held_out.retain}
+        return cls(model, processor, sets)
+
     def trainer(self, folder: str, rounds: int | None, **settings: object) -> UnlearningTrainer:
         """A trainer with a model of its own, which neither stops nor saves; with no `rounds`, of LoTUS's own settings.
 
@@ -66,13 +75,7 @@ def load(rows: int, name: str = "cifar10") -> Task:
     """
     model, processor, train, test = _cifar10() if name == "cifar10" else _photographs(name, rows + rows // 4)
     train, test = (part.select(range(min(size, len(part)))) for part, size in ((train, rows), (test, rows // 4)))
-    split = ForgetRetainSplit.from_fraction(train, 0.1, label_column="label")
-    held_out = ForgetRetainSplit.from_fraction(test, 0.5, label_column="label")
-    return Task(
-        model,
-        processor,
-        {"forget": split.forget, "retain": split.retain, "unseen": held_out.forget, "test": held_out.retain},
-    )
+    return Task.of(model, processor, train, test)
 
 
 def cifar10_sized(name: str) -> Task:
@@ -90,25 +93,38 @@ def cifar10_sized(name: str) -> Task:
     else:
         model = CifarResNetForImageClassification(CifarResNetConfig(num_labels=10))
         processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
-    split = ForgetRetainSplit.from_fraction(train, 0.1, label_column="label")
-    held_out = ForgetRetainSplit.from_fraction(test, 0.5, label_column="label")
-    return Task(
-        model,
-        processor,
-        {"forget": split.forget, "retain": split.retain, "unseen": held_out.forget, "test": held_out.retain},
-    )
+    return Task.of(model, processor, train, test)
 
 
 def _noise(rows: int) -> Dataset:
     """Pictures of 32 × 32 pixels, few of them different."""
-    noise, files = np.random.default_rng(0), []
-    for _ in range(256):
-        buffer = io.BytesIO()
-        PILImage.fromarray(noise.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(buffer, "PNG")
-        files.append({"bytes": buffer.getvalue(), "path": None})
-    features = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
-    columns = {"image": [files[row % 256] for row in range(rows)], "label": [row % 10 for row in range(rows)]}
-    return Dataset.from_dict(columns, features=features)
+    noise = np.random.default_rng(0)
+    files = [noise_file(noise, 32, 32, form="PNG") for _ in range(256)]
+    return pictures([files[row % len(files)] for row in range(rows)])
+
+
+def noise_file(noise: np.random.Generator, width: int, height: int, cell: int = 1, **options: object) -> bytes:
+    """A picture of noise as a file: what decoding and resizing cost depends on its size, not on what it shows.
+
+    Args:
+        noise: where it is drawn from.
+        width: in pixels.
+        height: in pixels.
+        cell: pixels a side of what is drawn at once, and blurred.
+        **options: `form` of the file, and what Pillow takes for it.
+    """
+    coarse = PILImage.fromarray(noise.integers(0, 255, (height // cell, width // cell, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    coarse.resize((width, height)).save(buffer, options.pop("form", "JPEG"), **options)
+    return buffer.getvalue()
+
+
+def pictures(files: Sequence[bytes], num_classes: int = 10, present: int | None = None) -> Dataset:
+    """A data set of such files, with labels of the first `present` classes in turn; of all if None."""
+    features = Features({"image": Image(), "label": ClassLabel(num_classes=num_classes)})
+    stored = [{"bytes": content, "path": None} for content in files]
+    labels = [row % (present or num_classes) for row in range(len(files))]
+    return Dataset.from_dict({"image": stored, "label": labels}, features=features)
 
 
 def _cifar10() -> tuple[nn.Module, object, Dataset, Dataset]:
@@ -127,18 +143,17 @@ def _cifar10() -> tuple[nn.Module, object, Dataset, Dataset]:
     return ResNetForImageClassification(config), ViTImageProcessorPil(size={"height": 32, "width": 32}), train, test
 
 
-def _photographs(name: str, rows: int) -> tuple[nn.Module, object, Dataset, Dataset]:
-    """JPEGs as large as ImageNet's: what decoding and resizing cost depends on their size, not on what they show."""
+def photograph_files() -> list[bytes]:
+    """Sixteen JPEGs as large as ImageNet's."""
     width, height, quality = PHOTOGRAPH
-    noise, files = np.random.default_rng(0), []
-    for _ in range(16):
-        coarse = PILImage.fromarray(noise.integers(0, 255, (height // 8, width // 8, 3), dtype=np.uint8))
-        buffer = io.BytesIO()
-        coarse.resize((width, height)).save(buffer, "JPEG", quality=quality)
-        files.append({"bytes": buffer.getvalue(), "path": None})
-    features = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
-    columns = {"image": [files[row % 16] for row in range(rows)], "label": [row % 10 for row in range(rows)]}
-    data = Dataset.from_dict(columns, features=features)
+    noise = np.random.default_rng(0)
+    return [noise_file(noise, width, height, cell=8, quality=quality) for _ in range(16)]
+
+
+def _photographs(name: str, rows: int) -> tuple[nn.Module, object, Dataset, Dataset]:
+    """JPEGs as large as ImageNet's, few of them different."""
+    files = photograph_files()
+    data = pictures([files[row % len(files)] for row in range(rows)])
     if name == "vit-b16":
         model = ViTForImageClassification(ViTConfig(num_labels=10))
     else:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import io
 import json
 import platform
 import resource
@@ -24,14 +23,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from bare_graph import GraphedRound
-from datasets import ClassLabel, Dataset, Features, Image
-from PIL import Image as PILImage
-from speed import bare_forward, decode, pixels_and_labels, timed
-from tasks import Task
-from torch import Tensor, nn
+from datasets import Dataset
+from speed import bare_forward, bare_round, decode, of_a_round, pixels_and_labels, timed
+from tasks import Task, noise_file, pictures
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
-
-from hf_lotus import ForgetRetainSplit
 
 CLASSES = 1000
 # Width, height and how many of twenty pictures: 473 × 394 on average, where ImageNet's are 469 × 387.
@@ -41,37 +36,20 @@ QUALITY = 90
 
 def photographs(rows: int, present: int) -> tuple[Dataset, float]:
     """JPEGs of ImageNet's sizes with labels of the first `present` classes, and their mean size in kB."""
-    noise, files = np.random.default_rng(0), []
-    for width, height, often in SIZES:
-        for _ in range(often):
-            coarse = PILImage.fromarray(noise.integers(0, 255, (height // 4, width // 4, 3), dtype=np.uint8))
-            buffer = io.BytesIO()
-            coarse.resize((width, height)).save(buffer, "JPEG", quality=QUALITY)
-            files.append({"bytes": buffer.getvalue(), "path": None})
+    noise = np.random.default_rng(0)
+    files = [
+        noise_file(noise, width, height, cell=4, quality=QUALITY)
+        for width, height, often in SIZES
+        for _ in range(often)
+    ]
     chosen = noise.permutation(np.arange(rows) % len(files))
-    features = Features({"image": Image(), "label": ClassLabel(num_classes=CLASSES)})
-    columns = {"image": [files[one] for one in chosen], "label": [row % present for row in range(rows)]}
-    return Dataset.from_dict(columns, features=features), float(np.mean([len(one["bytes"]) for one in files]) / 1e3)
+    return pictures([files[one] for one in chosen], CLASSES, present), float(np.mean(list(map(len, files))) / 1e3)
 
 
 def task_of(train: Dataset, test: Dataset) -> Task:
-    """A tenth of the training pictures is to be forgotten."""
+    """A tenth of the training pictures is to be forgotten by a model made from its configuration."""
     torch.manual_seed(0)
-    split = ForgetRetainSplit.from_fraction(train, 0.1, label_column="label")
-    held_out = ForgetRetainSplit.from_fraction(test, 0.5, label_column="label")
-    sets = {"forget": split.forget, "retain": split.retain, "unseen": held_out.forget, "test": held_out.retain}
-    return Task(ViTForImageClassification(ViTConfig(num_labels=CLASSES)), ViTImageProcessorPil(), sets)
-
-
-def bare_round(model: nn.Module, pixels: Tensor, labels: Tensor, batch_size: int, bf16: bool) -> None:
-    """Forward and backward alone over tensors in memory."""
-    model.train()
-    for rows in torch.arange(len(labels)).split(batch_size):
-        few = slice(int(rows[0]), int(rows[-1]) + 1)
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
-            logits = model(pixel_values=pixels[few]).logits
-        nn.functional.cross_entropy(logits.float(), labels[few]).backward()
-        model.zero_grad()
+    return Task.of(ViTForImageClassification(ViTConfig(num_labels=CLASSES)), ViTImageProcessorPil(), train, test)
 
 
 def peak(device: torch.device) -> float:
@@ -97,7 +75,7 @@ def measure(steps: int, batch_size: int, rounds: int, bf16: bool) -> dict[str, o
 
         size = len(trainer.train_dataset)
         tensors = {name: pixels_and_labels(trainer, name) for name in sets}
-        pixels, labels = (torch.cat([tensors["forget"][i], tensors["retain"][i]])[:size] for i in (0, 1))
+        pixels, labels = of_a_round(tensors, size)
         model = copy.deepcopy(trainer.model)
         on_gpu = device.type == "cuda"
 

@@ -10,8 +10,6 @@ much rarer the deletion makes it, which is what a calibrated model would do if n
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import sys
 from collections.abc import Mapping
@@ -21,6 +19,8 @@ from statistics import mean
 from typing import cast
 
 import numpy as np
+from cells import parser_beside
+from docs_tables import write_csv
 from floor_comparison import RETRAINED, FloorCell
 from floor_report import Run
 
@@ -89,11 +89,7 @@ def table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[list[s
 
 def main() -> None:
     """Measure, and write all of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output_dir", help="output_dir of floor_comparison.py")
-    parser.add_argument("--cifar10", default="uoft-cs/cifar10", help="the data set, by id or folder")
-    parser.add_argument("--output", type=Path, default=Path("whose_margins"), help="path without suffix")
-    options = parser.parse_args()
+    options = parser_beside(__doc__, "whose_margins").parse_args()
     options.methods, kept = "ours", Path(options.output_dir) / "whose_margins.json"
     found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     for model in ("resnet", "vit"):
@@ -101,8 +97,7 @@ def main() -> None:
             rows = found.setdefault(f"{model}, {forget}", {})
             measured(FloorCell("cifar10", model, forget, 0, options), rows)
             write_whole(kept, json.dumps(found, indent=1) + "\n")
-    with options.output.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(table(found))
+    write_csv(options.output.with_suffix(".csv"), table(found))
 
 
 if __name__ == "__main__":

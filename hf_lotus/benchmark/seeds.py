@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hf_lotus.benchmark.comparison import Comparison, Contender
 from hf_lotus.benchmark.contenders import progress_line
-from hf_lotus.data.columns import InputOptions
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.original import logits_on
 from hf_lotus.evaluation.results import UnlearningResult
@@ -115,7 +114,7 @@ def _compare(
     folder = Path(arguments.output_dir)
     name = source.model_name_or_path, source.model_revision
     model, processor = load_student(source), load_processor(*name, source.task)
-    inputs: InputOptions = {**where.inputs, "decoding_workers": arguments.dataloader_num_workers}
+    inputs = where.inputs_by(arguments.dataloader_num_workers)
     known = logits_on(model, processor, arguments.device, **inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(where, model.config.num_labels, logits_of=known)

@@ -120,7 +120,7 @@ def run(argv: list[str]) -> int:
 
 
 def _of_model(model: str, given: AuditArguments, data_arguments: DataArguments, at: DeviceArguments) -> AuditReport:
-    device, inputs = at.chosen, at.decoding(data_arguments)
+    device, inputs = at.chosen, data_arguments.inputs_by(at.dataloader_num_workers)
     missing = [f"--{flag}" for flag, value in
                {"original_model": given.original_model, "dataset_name": data_arguments.dataset_name}.items()
                if value is None]  # fmt: skip

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    from hf_lotus.data.columns import InputOptions
-    from hf_lotus.data.loading import DatasetArguments
 
 
 @dataclass
@@ -34,7 +29,3 @@ class DeviceArguments:
         if self.use_cpu:
             return "cpu"
         return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-    def decoding(self, data: DatasetArguments) -> InputOptions:
-        """How rows become model inputs, and by how many processes."""
-        return {**data.inputs, "decoding_workers": self.dataloader_num_workers}

@@ -75,7 +75,7 @@ def run(argv: list[str]) -> int:
 
 
 def _evaluate(arguments: EvaluateArguments, data_arguments: DataArguments, at: DeviceArguments) -> int:
-    device, inputs = at.chosen, at.decoding(data_arguments)
+    device, inputs = at.chosen, data_arguments.inputs_by(at.dataloader_num_workers)
     original, unlearned = (
         on_device(load_model(name, task=arguments.task), device)
         for name in (arguments.original_model, arguments.model_name_or_path)

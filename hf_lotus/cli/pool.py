@@ -12,9 +12,9 @@ import numpy as np
 from transformers import AutoConfig, AutoModelForImageClassification, BaseImageProcessor, PreTrainedModel
 
 from hf_lotus.audit.pool_design import KINDS
-from hf_lotus.audit.pool_training import PoolData, PoolSettings, train_pool
+from hf_lotus.audit.pool_training import PoolSettings, train_pool
 from hf_lotus.benchmark.contenders import read_entry
-from hf_lotus.benchmark.data import class_names, load_benchmark_data, require_split
+from hf_lotus.benchmark.data import class_names, load_benchmark_data
 from hf_lotus.benchmark.models import image_processor, initial_model
 from hf_lotus.benchmark.recipe import Recipe, load_recipe, recipe_names
 from hf_lotus.cli import pool_unlearn
@@ -146,7 +146,9 @@ def run(argv: Sequence[str]) -> int:
     )
     pool = train_pool(
         arguments.output_dir,
-        pool_data(recipe, loaded, processor, arguments.ready_images_dir, arguments.dataloader_num_workers),
+        pool_unlearn.pool_data(
+            recipe, loaded, processor, arguments.ready_images_dir, arguments.dataloader_num_workers
+        ),
         build,
         arguments.training(recipe),
         settings,
@@ -154,19 +156,6 @@ def run(argv: Sequence[str]) -> int:
     )
     print(f"{pool.num_models} models of {pool.planned} ({pool.kind}) and what they say are in {arguments.output_dir}.")
     return 0
-
-
-def pool_data(
-    recipe: Recipe,
-    loaded: LoadedData,
-    processor: BaseImageProcessor,
-    ready_images_dir: str | None = None,
-    decoding_workers: int = 0,
-) -> PoolData:
-    """The parts of a recipe's data set as a pool takes them; all else as in `PoolData`."""
-    sets = loaded.split.dataset, require_split(loaded, "unseen"), require_split(loaded, "test")
-    columns = recipe.dataset.get("image_column"), recipe.dataset.get("label_column")
-    return PoolData(*sets, processor, *columns, ready_images_dir, decoding_workers)
 
 
 def forget_sets(arguments: PoolArguments, loaded: LoadedData) -> dict[str, np.ndarray]:

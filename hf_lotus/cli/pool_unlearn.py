@@ -14,6 +14,7 @@ from hf_lotus.audit.pool_unlearning import unlearn_pool
 from hf_lotus.benchmark.data import load_benchmark_data, require_split
 from hf_lotus.benchmark.recipe import Recipe
 from hf_lotus.cli.parsing import parse
+from hf_lotus.data.loading import LoadedData
 from hf_lotus.models.loading import load_processor
 from hf_lotus.models.tasks import IMAGE
 from hf_lotus.trainer.arguments import UnlearningArguments
@@ -88,9 +89,20 @@ def data_of(
     if dataset_name is not None:
         recipe = replace(recipe, dataset={**recipe.dataset, "dataset_name": dataset_name})
     loaded = load_benchmark_data(forgetting_nothing_of_its_own(recipe), pool.plan["split_seed"])
-    columns = recipe.dataset.get("image_column"), recipe.dataset.get("label_column")
     processor = cast(BaseImageProcessor, load_processor(pool.path / "models" / pool.records[0]["folder"], task=IMAGE))
+    return pool_data(recipe, loaded, processor, ready_images_dir, decoding_workers)
+
+
+def pool_data(
+    recipe: Recipe,
+    loaded: LoadedData,
+    processor: BaseImageProcessor,
+    ready_images_dir: str | None = None,
+    decoding_workers: int = 0,
+) -> PoolData:
+    """The parts of a recipe's data set as a pool takes them; all else as in `PoolData`."""
     sets = loaded.split.dataset, require_split(loaded, "unseen"), require_split(loaded, "test")
+    columns = recipe.dataset.get("image_column"), recipe.dataset.get("label_column")
     return PoolData(*sets, processor, *columns, ready_images_dir, decoding_workers)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from hf_lotus.cli.launch import launch, launch_help, split_launch
 from hf_lotus.cli.parsing import asked_method, parse
 from hf_lotus.cli.unlearn_auto import AUTO, AUTO_HELP, choose_and_unlearn
-from hf_lotus.data.columns import InputOptions
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.original import logits_on
 from hf_lotus.methods import UnlearningMethod
@@ -71,7 +70,7 @@ def _unlearn(
     model, processor = load_student(model_arguments), load_processor(*source, task)
     retrained = [load_model(name, task=task) for name in model_arguments.retrained]
     num_labels = model.config.num_labels
-    inputs: InputOptions = {**data_arguments.inputs, "decoding_workers": arguments.dataloader_num_workers}
+    inputs = data_arguments.inputs_by(arguments.dataloader_num_workers)
     known = logits_on(model, processor, arguments.device, **inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(data_arguments, num_labels, logits_of=known)

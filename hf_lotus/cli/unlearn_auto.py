@@ -8,7 +8,6 @@ from pathlib import Path
 from hf_lotus.benchmark.auto import FOLDER, METHODS, Search, search_comparison, take_home, tried_table
 from hf_lotus.cli.launch import launch_help
 from hf_lotus.cli.parsing import parse
-from hf_lotus.data.columns import InputOptions
 from hf_lotus.data.loading import DataArguments, load_splits
 from hf_lotus.evaluation.original import logits_on
 from hf_lotus.models.loading import ModelArguments, load_model, load_processor, load_student
@@ -65,7 +64,7 @@ def _choose(
 ) -> int:
     name = source.model_name_or_path, source.model_revision
     model, processor = load_student(source), load_processor(*name, source.task)
-    inputs: InputOptions = {**data_arguments.inputs, "decoding_workers": arguments.dataloader_num_workers}
+    inputs = data_arguments.inputs_by(arguments.dataloader_num_workers)
     known = logits_on(model, processor, arguments.device, **inputs)
     with arguments.main_process_first(desc="loading the data set"):
         data = load_splits(data_arguments, model.config.num_labels, logits_of=known)

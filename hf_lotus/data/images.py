@@ -198,8 +198,7 @@ class ReadyImages(ReadySamples):
         self.is_ready = _shared_tensor((len(dataset),), torch.bool)
         self.places: Tensor | None = None  # of each row's pixels, where it is not the row itself
         self._decoder = Decoder(self.images, self.image_column, self.pipeline)
-        keys = picture_keys(self.images, self.image_column) if ready_images_dir is not None else None
-        if ready_images_dir is not None and keys is not None:
+        if ready_images_dir is not None and (keys := picture_keys(self.images, self.image_column)) is not None:
             store = PixelStore(ready_images_dir, self.pipeline.made_by)
             fill(self._decoder, store, keys, self.pixels, self.is_ready, decoding_workers)
 

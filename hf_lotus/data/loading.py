@@ -91,6 +91,10 @@ class DatasetArguments:
             "ready_images_dir": self.ready_images_dir,
         }
 
+    def inputs_by(self, workers: int) -> InputOptions:
+        """The same, with the number of processes that decode what `ready_images_dir` lacks."""
+        return {**self.inputs, "decoding_workers": workers}
+
 
 @dataclass
 class DataArguments(ForgetArguments, DatasetArguments):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_lotus.utils.graphs import DeviceGraph, Graph, hooks_of, watching_host
+from hf_lotus.utils.graphs import DeviceGraph, Graph, hooks_of, layout_of, refill, watching_host
 
 # To record a pass takes as long as a few passes do: with fewer whole batches than these it is not worth it.
 _WORTH = 8
@@ -80,7 +80,7 @@ class _Replayed:
         self._output: object = None
 
     def __call__(self, *args: Any, **inputs: Any) -> Any:
-        kind = _kind(inputs)
+        kind = layout_of(inputs)
         self._kind = kind if self._kind is None else self._kind
         if args or not self._may or kind is None or kind != self._kind:
             return self._plain(*args, **inputs)
@@ -96,14 +96,6 @@ class _Replayed:
             self._inputs = {name: value.clone() for name, value in inputs.items()}
             self._graph = self._make(self._device)
             self._output = self._graph.record(lambda: self._plain(**self._inputs))
-        for name, held in self._inputs.items():
-            held.copy_(inputs[name], non_blocking=True)
+        refill(self._inputs, inputs)
         self._graph.replay()
         return self._output
-
-
-def _kind(inputs: Mapping[str, Any]) -> object:
-    """What tells batches apart that one graph cannot pass; None where something is no tensor."""
-    if not all(isinstance(value, Tensor) for value in inputs.values()):
-        return None
-    return tuple((name, value.shape, value.dtype, value.stride()) for name, value in inputs.items())

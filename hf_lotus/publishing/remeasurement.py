@@ -12,7 +12,7 @@ from datasets import Dataset
 from torch import nn
 
 from hf_lotus.data.checks import check_label_names
-from hf_lotus.data.columns import InputOptions, read_labels
+from hf_lotus.data.columns import read_labels
 from hf_lotus.data.loading import DatasetArguments, LoadedData, load_splits
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.data.sized import sized
@@ -118,7 +118,7 @@ def measure_again(
     yield labels
     if not labels.holds:
         return
-    inputs: InputOptions = {**arguments.inputs, "decoding_workers": decoding_workers}
+    inputs = arguments.inputs_by(decoding_workers)
     splits, class_wise = ready_splits(data.sets, model.config, load_processor(str(folder)), **inputs)
     sizes = {name: len(sized(split)) for name, split in splits.items() if split is not None}
     expected = dict(record.results["samples"])

@@ -238,8 +238,7 @@ class Service:
     @property
     def _inputs(self) -> InputOptions:
         """How rows become model inputs. Nothing of what is to be forgotten is kept for other runs."""
-        workers = self.arguments.dataloader_num_workers
-        return {**self.data.inputs, "keep_forgotten": False, "decoding_workers": workers}
+        return {**self.data.inputs_by(self.arguments.dataloader_num_workers), "keep_forgotten": False}
 
     def _clear_store(self, data: LoadedData) -> None:
         """Take out of the store what is to be forgotten, before anything is made that could be called served."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from hf_lotus.trainer.capture_rules import why_not_captured, why_not_pass
-from hf_lotus.utils.graphs import DeviceGraph, Graph, watching_host
+from hf_lotus.utils.graphs import DeviceGraph, Graph, layout_of, refill, watching_host
 
 if TYPE_CHECKING:
     from hf_lotus.trainer.trainer import UnlearningTrainer
@@ -114,14 +114,12 @@ class CapturedSteps:
         current = trainer.current_pass
         if not self._may(why_not_pass(current)):
             return None
-        if not all(isinstance(value, Tensor) for value in inputs.values()):
+        layout = layout_of(inputs)
+        if layout is None:
             return None
-        shapes = tuple(
-            (name, value.shape, value.dtype, value.stride(), value.device) for name, value in inputs.items()
-        )
         # What the sum of losses is divided by.
         counts = tuple(trainer.counts) if current.paired else sum(trainer.counts)
-        return shapes, current, counts
+        return layout, current, counts
 
     @property
     def _steps_left(self) -> int:
@@ -193,8 +191,7 @@ class _Captured:
 
     def replay(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Take a step; its loss, good until the next one."""
-        for name, held in self.inputs.items():
-            held.copy_(inputs[name], non_blocking=True)
+        refill(self.inputs, inputs)
         self.graph.replay()
         for parameter, gradient in self._gradients:
             parameter.grad = gradient  # Trainer takes it off after each step

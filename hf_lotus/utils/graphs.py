@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 Result = TypeVar("Result")
@@ -123,6 +123,19 @@ def _waiting(device: torch.device) -> Iterator[list[str]]:
             waits.append(f"{one.filename}:{one.lineno}")
         elif _NOTICE not in str(one.message):
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def layout_of(batch: Mapping[str, Any]) -> Hashable | None:
+    """What tells batches apart that one graph cannot take; None where something is no tensor."""
+    if not all(isinstance(value, Tensor) for value in batch.values()):
+        return None
+    return tuple((name, value.shape, value.dtype, value.stride(), value.device) for name, value in batch.items())
+
+
+def refill(held: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> None:
+    """Put a batch where a graph reads its own."""
+    for name, place in held.items():
+        place.copy_(batch[name], non_blocking=True)
 
 
 def hooks_of(model: nn.Module, besides_top: bool = False) -> list[object]:
