@@ -4,7 +4,8 @@
 
 writes `.md`, `.json` and `.png`; `--methods all` takes only the cells in which every method was run. Of every method,
 cell and seed the configuration counts that `hf-lotus compare`'s rule chooses. Gaps are to the mean of the retrained
-models. The floor is what one more retrained model's gap would be.
+models. The floor is what one more retrained model's gap would be. The JSON file has every row of every configuration:
+given in place of the folder, it makes the same page.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from textwrap import fill
 from typing import Any
 
@@ -31,9 +32,13 @@ from hf_lotus.utils.text import markdown_table
 
 GAPS = ("forget_accuracy", "retain_accuracy", "test_accuracy", "mia_member_rate")
 NEEDED = ("forget_accuracy", "retain_accuracy", "retrain_free_gap", "relearning_excess")
-HEADS = ("Avg Gap", "In floors", "Worst, in floors", "Relearning", "Worst relearning", "Test − retrain", "JSD / floor")
-HEADS += ("Visits / LoTUS's",)
+HEADS = (
+    "Avg Gap", "In floors", "Worst, in floors", "Relearning", "Worst relearning", "Test − retrain", "JSD / floor",
+    "Visits / LoTUS's",
+)  # fmt: skip
 ORIGINAL, OWN, LASTING, LOTUS = "original", "margin_matching", "warm_restart", "lotus"
+# A cell is finished with these: the last ones that are run.
+WANTED = (ORIGINAL, LASTING, LOTUS, OWN, "salun", "finetune, annealed")
 Row = Mapping[str, Any]
 
 
@@ -56,17 +61,12 @@ class Run:
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Run:
         """From a file of `floor_comparison.py`."""
-        rows, by_method = {name: _rounded(row) for name, row in document["rows"].items()}, {}
+        rows, by_method = document["rows"], {}
         for method, names in groupby(sorted(name for name in rows if "/" in name), lambda name: name.split("/")[0]):
             by_method[method] = min((rows[name] for name in names), key=score)
         *cell, seed = document["cell"]
         retrained = [rows[name] for name in RETRAINED]
         return cls(tuple(cell), seed, {ORIGINAL: rows[ORIGINAL], **by_method}, retrained)
-
-    @classmethod
-    def published(cls, entry: Mapping[str, Any]) -> Run:
-        """From an entry of the file that stands beside the page."""
-        return cls(tuple(entry["cell"]), entry["seed"], entry["rows"], entry["retrained"])
 
     def differences(self, method: str) -> dict[str, float]:
         """Metric → the method's value less the retrained models' mean."""
@@ -102,12 +102,41 @@ def score(row: Row) -> float:
     return found
 
 
-def read(folder: Path, with_all: bool = False) -> list[Run]:
-    """The runs whose every configuration was measured."""
-    runs = [Run.of(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*-seed*.json"))]
-    most = max((len(run.rows) for run in runs), default=0)
-    wanted = {LASTING, LOTUS, OWN, "salun", "finetune, annealed"}
-    return [run for run in runs if wanted <= run.rows.keys() and (not with_all or len(run.rows) >= most - 1)]
+def read(source: Path, with_all: bool = False) -> list[dict[str, Any]]:
+    """The finished cells of a folder, or of a file that was made of one; figures to five digits."""
+    files = sorted(source.glob("*-seed*.json")) if source.is_dir() else [source]
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    documents = found if source.is_dir() else found[0]
+    kept = []
+    for document in documents:
+        rows = {name: _rounded(row) for name, row in document["rows"].items()}
+        if {name.split("/")[0] for name in rows} >= {*RETRAINED, *WANTED}:
+            kept.append({"cell": document["cell"], "rows": rows})
+    most = max((len(document["rows"]) for document in kept), default=0)
+    # Of some models a method has no configuration.
+    return [document for document in kept if not with_all or len(document["rows"]) >= most - 2]
+
+
+def written(documents: Sequence[Mapping[str, Any]]) -> str:
+    """A line for every row, so that a change shows."""
+    cells = []
+    for document in documents:
+        rows = ",\n".join(f"{json.dumps(name)}: {json.dumps(row)}" for name, row in document["rows"].items())
+        cells.append(f'{{"cell": {json.dumps(document["cell"], ensure_ascii=False)}, "rows": {{\n{rows}\n}}}}')
+    return "[\n" + ",\n".join(cells) + "\n]\n"
+
+
+def settings_of(runs: Sequence[Run]) -> list[list[Run]]:
+    """The seeds of every cell."""
+    return [list(seeds) for _, seeds in groupby(sorted(runs, key=lambda run: run.cell), lambda run: run.cell)]
+
+
+def in_floors(seeds: Sequence[Run], name: str) -> float:
+    """A method's Avg Gap in a setting as a multiple of its floor; both are means over the seeds.
+
+    A floor of three trainings is a rough one: a run's own would decide what its ratio is.
+    """
+    return mean(run.gap(name) for run in seeds) / mean(run.floor for run in seeds)
 
 
 def methods_of(runs: Sequence[Run]) -> list[str]:
@@ -120,7 +149,7 @@ def overall(runs: Sequence[Run]) -> str:
     rows = []
     for name in methods_of(runs):
         mine = [run for run in runs if name in run.rows]
-        floors = [run.gap(name) / run.floor for run in mine]
+        floors = [in_floors(seeds, name) for seeds in settings_of(mine)]
         excess = [run.rows[name]["relearning_excess"] for run in mine]
         test = [run.differences(name)["test_accuracy"] for run in mine]
         cost = [run.rows[name]["visits"] / run.rows[LOTUS]["visits"] for run in mine]
@@ -135,26 +164,26 @@ def overall(runs: Sequence[Run]) -> str:
 
 
 def by_cell(runs: Sequence[Run], value: Callable[[Run, str], float], form: str, floor: bool = False) -> str:
-    """A table for each data set and model: a row a method, a column a forget set; means over seeds."""
+    """A table for each data set and model: a row a method, a column a forget set; mean and spread over seeds."""
     tables = []
-    for where, found in groupby(sorted(runs, key=lambda run: run.cell), lambda run: run.cell[:2]):
-        columns = {cell[2]: list(seeds) for cell, seeds in groupby(found, lambda run: run.cell)}
-        names = methods_of([run for seeds in columns.values() for run in seeds])
+    for where, found in groupby(settings_of(runs), lambda seeds: seeds[0].cell[:2]):
+        settings = list(found)
+        names = methods_of([run for seeds in settings for run in seeds])
         rows = [
-            [
-                name,
-                *(_mean(form, [value(run, name) for run in seeds if name in run.rows]) for seeds in columns.values()),
-            ]
+            [name, *(_mean(form, [value(run, name) for run in seeds if name in run.rows]) for seeds in settings)]
             for name in names
         ]
         if floor:
-            rows.append(["*floor*", *(_mean(form, [run.floor for run in seeds]) for seeds in columns.values())])
-        tables.append(markdown_table([" · ".join(where), *columns], rows))
+            rows.append(["*floor*", *(_mean(form, [run.floor for run in seeds]) for seeds in settings)])
+        tables.append(markdown_table([" · ".join(where), *(seeds[0].cell[2] for seeds in settings)], rows))
     return "\n\n".join(tables)
 
 
 def _mean(form: str, values: Sequence[float]) -> str:
-    return form.format(mean(values)) if values else "–"
+    if not values:
+        return "–"
+    spread = f" ± {form.replace('+', '').format(stdev(values))}" if len(values) > 1 else ""
+    return form.format(mean(values)) + spread
 
 
 def signed(runs: Sequence[Run]) -> str:
@@ -166,35 +195,39 @@ def signed(runs: Sequence[Run]) -> str:
     return markdown_table(["Method", "Forget", "Retain", "Test", "MIA member rate"], rows)
 
 
+# What was aimed at: the method, in words, and by how much a run misses it.
+AIMS: Sequence[tuple[str, str, Callable[[Run, Row], float]]] = (
+    (OWN, "Avg Gap at most 2.5 floors", lambda run, row: run.gap(OWN) - 2.5 * run.floor),
+    (OWN, "at most 1.5 times LoTUS's visits", lambda run, row: row["visits"] / run.rows[LOTUS]["visits"] - 1.5),
+    (LASTING, "relearning excess at most 0.03 either way", lambda run, row: abs(row["relearning_excess"]) - 0.03),
+    (
+        LASTING, "forget accuracy within 0.02 of its own on unseen data",
+        lambda run, row: abs(row["forget_accuracy"] - row["own_unseen_accuracy"]) - 0.02,
+    ),
+    (
+        LASTING, "member rate within 0.02 of its own on unseen data",
+        lambda run, row: abs(row["mia_member_rate"] - row["own_unseen_member_rate"]) - 0.02,
+    ),
+    (
+        LASTING, "retain no more than 0.01 below retraining",
+        lambda run, row: -run.differences(LASTING)["retain_accuracy"] - 0.01,
+    ),
+    (
+        LASTING, "test no more than 0.01 below retraining",
+        lambda run, row: -run.differences(LASTING)["test_accuracy"] - 0.01,
+    ),
+    (LASTING, "JSD at most its floor + 5 %", lambda run, row: row["jsd"] - 1.05 * run.jsd_floor),
+)  # fmt: skip
+
+
 def aims(runs: Sequence[Run]) -> str:
-    """What matching and the warm restart set out to reach, and in how many runs they did."""
-
-    def matching(run: Run) -> list[tuple[str, bool]]:
-        row = run.rows[OWN]
-        return [
-            ("Avg Gap at most 2.5 floors", run.gap(OWN) <= 2.5 * run.floor),
-            ("at most 1.5 times LoTUS's visits", row["visits"] <= 1.5 * run.rows[LOTUS]["visits"]),
-        ]
-
-    def lasting(run: Run) -> list[tuple[str, bool]]:
-        row, gold = run.rows[LASTING], run.differences(LASTING)
-        off = [abs(row["forget_accuracy"] - row["own_unseen_accuracy"])]
-        off.append(abs(row["mia_member_rate"] - row["own_unseen_member_rate"]))
-        return [
-            ("relearning excess at most 0.03 either way", abs(row["relearning_excess"]) <= 0.03),
-            ("forget accuracy within 0.02 of its own on unseen data", off[0] <= 0.02),
-            ("member rate within 0.02 of its own on unseen data", off[1] <= 0.02),
-            ("retain no more than 0.01 below retraining", gold["retain_accuracy"] >= -0.01),
-            ("test no more than 0.01 below retraining", gold["test_accuracy"] >= -0.01),
-            ("JSD at most its floor + 5 %", row["jsd"] <= 1.05 * run.jsd_floor),
-        ]
-
+    """What matching and the warm restart set out to reach: in how many settings, by means over seeds, and runs."""
     rows = []
-    for name, check in ((OWN, matching), (LASTING, lasting)):
-        found = [check(run) for run in runs]
-        for place, (aim, _) in enumerate(found[0]):
-            rows.append([name, aim, f"{sum(each[place][1] for each in found)} of {len(runs)}"])
-    return markdown_table(["Method", "Aim", "Met in"], rows)
+    for method, words, missed_by in AIMS:
+        found = [[missed_by(run, run.rows[method]) for run in seeds] for seeds in settings_of(runs)]
+        settings, single = [mean(seeds) <= 0 for seeds in found], [miss <= 0 for seeds in found for miss in seeds]
+        rows.append([method, words, *(f"{sum(met)} of {len(met)}" for met in (settings, single))])
+    return markdown_table(["Method", "Aim", "Settings", "Runs"], rows)
 
 
 def ranking(runs: Sequence[Run], value: Callable[[Row], float]) -> list[float]:
@@ -228,16 +261,17 @@ def rankings(runs: Sequence[Run]) -> str:
 def draw(runs: Sequence[Run], path: Path) -> None:
     """Avg Gap in floors and relearning excess of each method: a point a cell, over its seeds; a bar their mean."""
     names = [name for name in methods_of(runs) if name != ORIGINAL][::-1]
-    values: dict[str, Callable[[Run, str], float]] = {
-        "Avg Gap, in floors (log scale): 1 is retraining once more": lambda run, name: run.gap(name) / run.floor,
-        "Relearning excess: 0 is nothing coming back": lambda run, name: run.rows[name]["relearning_excess"],
+    values: dict[str, Callable[[Sequence[Run], str], float]] = {
+        "Avg Gap, in floors (log scale): 1 is retraining once more": in_floors,
+        "Relearning excess: 0 is nothing coming back": lambda seeds, name: mean(
+            run.rows[name]["relearning_excess"] for run in seeds
+        ),
     }
     figure = Figure(figsize=(10, 0.45 * len(names) + 1.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, (title, value) in zip(panels, values.items(), strict=True):
         for place, name in enumerate(names):
-            mine = sorted((run for run in runs if name in run.rows), key=lambda run: run.cell)
-            points = [mean(value(run, name) for run in seeds) for _, seeds in groupby(mine, lambda run: run.cell)]
+            points = [value(seeds, name) for seeds in settings_of([run for run in runs if name in run.rows])]
             color, marker = ("#D55E00", "D") if name in (OWN, LASTING) else ("#0072B2", "o")
             panel.scatter(points, [place] * len(points), color=color, marker=marker, alpha=0.55, s=28)
             panel.plot([mean(points)] * 2, [place - 0.35, place + 0.35], color="#000000", linewidth=2)
@@ -261,15 +295,18 @@ def sections(runs: Sequence[Run]) -> list[str]:
         f"{len(RETRAINED)} retrained models, and in floors: in what one more retrained model's would be.",
         "## Over all cells",
         overall(runs),
-        "*Worst*: the largest of all runs; of relearning, by its size. A relearning excess says that what was "
-        "forgotten comes back; it cannot say so of a model that still knows everything. Visits: samples learned "
-        "from, as a multiple of LoTUS's.",
+        "*In floors*: a cell's mean over seeds by its mean floor; *worst*: the largest of all cells. *Worst "
+        "relearning*: the largest of all runs, by its size. A relearning excess says that what was forgotten comes "
+        "back; it cannot say so of a model that still knows everything. Visits: samples learned from, as a multiple "
+        "of LoTUS's, which stops by itself.",
         "## Where each is off",
         "Means over all runs, method less retraining. Avg Gap charges a model for being better than retraining, too.",
         signed(runs),
         "## What was aimed at",
+        "By a cell's mean over seeds, and by every run alone.",
         aims(runs),
         "## Avg Gap by cell",
+        "Mean and standard deviation over seeds.",
         by_cell(runs, Run.gap, "{:.4f}", floor=True),
         "## Relearning excess by cell",
         by_cell(runs, lambda run, name: run.rows[name]["relearning_excess"], "{:+.3f}"),
@@ -284,26 +321,22 @@ def sections(runs: Sequence[Run]) -> list[str]:
 def main() -> None:
     """Read, choose, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="output_dir of floor_comparison.py")
+    parser.add_argument("source", type=Path, help="output_dir of floor_comparison.py, or the JSON file of a page")
     parser.add_argument("--output", type=Path, default=Path("floor_comparison"), help="path without suffix")
     parser.add_argument("--title", default="The comparison with its floor", help="heading of the page")
     parser.add_argument("--methods", choices=["ours", "all"], default="ours", help="as in floor_comparison.py")
     options = parser.parse_args()
-    runs, stem = read(options.folder, options.methods == "all"), options.output.name
-    if not runs:
-        parser.error(f"no finished cell in {options.folder}: run floor_comparison.py first")
+    documents, stem = read(options.source, options.methods == "all"), options.output.name
+    if not documents:
+        parser.error(f"no finished cell in {options.source}: run floor_comparison.py first")
+    runs = [Run.of(document) for document in documents]
     parts = [f"# {options.title}", *sections(runs)]
     picture = f"![Avg Gap and relearning excess of each method; a point is a setting, the bar their mean]({stem}.png)"
     parts.insert(parts.index("## Where each is off"), picture)
     text = "\n\n".join(part if part.startswith(("|", "#", "!")) else fill(part, 120) for part in parts)
     options.output.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     draw(runs, options.output.with_suffix(".png"))
-    lines = [json.dumps({
-        "cell": run.cell, "seed": run.seed, "floor": round(run.floor, 5),
-        "retrained": run.retrained,
-        "rows": {name: {"gap_to_mean": round(run.gap(name), 5), **row} for name, row in run.rows.items()},
-    }) for run in runs]  # fmt: skip
-    options.output.with_suffix(".json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+    options.output.with_suffix(".json").write_text(written(documents), encoding="utf-8")
 
 
 def _rounded(row: Row) -> dict[str, Any]:

@@ -7,7 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 from floor_comparison import RETRAINED, FloorCell, configurations, counted_visits, other_configurations
-from floor_report import LASTING, LOTUS, OWN, Run, aims, by_cell, main, overall, ranking, read, score, signed
+from floor_report import (
+    LASTING,
+    LOTUS,
+    OWN,
+    Run,
+    aims,
+    by_cell,
+    in_floors,
+    main,
+    overall,
+    ranking,
+    read,
+    score,
+    settings_of,
+    signed,
+)
 
 from hf_lotus.methods import METHODS
 from tests.conftest import TINY_MODELS
@@ -62,7 +77,7 @@ def test_tables_and_json_of_what_is_finished(tmp_path, monkeypatch):
     broken_off = document(2)
     del broken_off["rows"]["salun/0"], broken_off["rows"]["salun/1"]
     (tmp_path / "digits-vit-10-seed2.json").write_text(json.dumps(broken_off))
-    runs = read(tmp_path)
+    runs = [Run.of(entry) for entry in read(tmp_path)]
     assert [run.seed for run in runs] == [0, 1]
     assert "| margin_matching " in overall(runs) and "| *floor: retrain again* |" in overall(runs)
     assert by_cell(runs, Run.gap, "{:.4f}").startswith("| digits · vit ")
@@ -70,14 +85,29 @@ def test_tables_and_json_of_what_is_finished(tmp_path, monkeypatch):
     main()
     text, found = (tmp_path / "out.md").read_text(), json.loads((tmp_path / "out.json").read_text())
     assert "1 cells" in text and "2 runs, seeds 0, 1" in text and len(found) == 2
-    assert found[0]["rows"][OWN]["gap_to_mean"] == pytest.approx(0.015)
+    assert found == read(tmp_path / "out.json") and found[0]["rows"].keys() == document()["rows"].keys()
     assert (tmp_path / "out.png").stat().st_size > 10_000
+    monkeypatch.setattr("sys.argv", ["floor_report", str(tmp_path / "out.json"), "--output", str(tmp_path / "out")])
+    main()
+    assert (tmp_path / "out.md").read_text() == text
 
 
-def test_what_is_published_is_of_its_figures():
+def test_a_setting_is_its_seeds_together():
+    """Gaps of 0.015 and 0.065, and one floor; the one run meets the aim, the other and the mean do not."""
+    near, far = (Run.of(document(seed, **{OWN: (row(0.44 + 4 * gap),)})) for seed, gap in enumerate((0.015, 0.065)))
+    assert near.gap(OWN) < 2.5 * near.floor < (near.gap(OWN) + far.gap(OWN)) / 2
+    assert in_floors([near, far], OWN) == pytest.approx(0.04 / near.floor)
+    assert [len(seeds) for seeds in settings_of([near, far])] == [2]
+    (line,) = [line for line in aims([near, far]).splitlines() if "2.5 floors" in line]
+    assert [cell.strip() for cell in line.split("|")[3:5]] == ["0 of 1", "1 of 2"]
+    assert "| 0.0400 ± 0.0354 |" in by_cell([near, far], Run.gap, "{:.4f}")
+
+
+@pytest.mark.parametrize("page", ["floor_comparison", "all_methods"])
+def test_what_is_published_is_of_its_figures(page):
     docs = Path(__file__).parents[2] / "docs"
-    runs = [Run.published(entry) for entry in json.loads((docs / "floor_comparison.json").read_text(encoding="utf-8"))]
-    text = (docs / "floor_comparison.md").read_text(encoding="utf-8")
+    runs = [Run.of(entry) for entry in read(docs / f"{page}.json")]
+    text = (docs / f"{page}.md").read_text(encoding="utf-8")
     for table in (overall(runs), signed(runs), aims(runs), by_cell(runs, Run.gap, "{:.4f}", floor=True)):
         assert table in text
 
