@@ -3,9 +3,10 @@
     python benchmarks/small_requests.py broad --cifar10 path/or/id --output docs/small_requests
 
 The small ResNet of `floor_comparison.py` (its folder is the first argument; 5,000 images) is asked to forget 1, 3, 10
-and 30 of them, and fifty requests of three in a row, each from the model that the one before it left. A pool of four
-models was trained without any of these 150 pictures. Distance: the mean of |p(true class) − the pool's mean| over the
-pictures; the floor is that of one model of the pool from the others. Broken off, it goes on where it stopped.
+and 30 of them, by most methods 3 and 10, and by two of them in fifty requests of three in a row, each from the model
+that the one before it left. A pool of four models was trained without any of these 150 pictures. Distance: the mean of
+|p(true class) − the pool's mean| over the pictures; the floor is that of one model of the pool from the others. Broken
+off, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -25,29 +26,18 @@ from cells import Cell, load, parser_beside
 from docs_tables import write_csv
 from torch import nn
 
-from hf_lotus import (
-    SCRUB,
-    Finetune,
-    LoTUS,
-    MarginMatching,
-    UnlearningArguments,
-    UnlearningTrainer,
-)
+from hf_lotus import UnlearningArguments, UnlearningTrainer
 from hf_lotus.data.prepared import ready_splits
 from hf_lotus.evaluation.predictions import predict
 from hf_lotus.functional.membership import true_class_confidence
+from hf_lotus.methods import METHODS, Retrain
 from hf_lotus.publishing.digests import weights_digest
 from hf_lotus.utils.files import write_whole
 
 ASKED, POOL, QUEUE = 150, 4, 50
-# Size of a request → how many requests of it are tried.
-SIZES = {1: 4, 3: 3, 10: 2, 30: 1}
-METHODS = {
-    "lotus": LoTUS(),
-    "margin_matching": MarginMatching(),
-    "finetune": Finetune(),
-    "scrub": SCRUB(),
-}
+# Size of a request → how many requests of it are tried by the methods that a user would take, and by all others.
+SIZES, OF_OTHERS = {1: 4, 3: 3, 10: 2, 30: 1}, {3: 1, 10: 1}
+TAKEN = ("lotus", "margin_matching", "finetune", "scrub")
 IN_A_ROW = ("lotus", "margin_matching")
 
 
@@ -86,7 +76,7 @@ class Requests:
         )
         kept = np.setdiff1d(np.arange(self.size), np.concatenate([rows, gone]))
         trainer = UnlearningTrainer(
-            copy.deepcopy(model), arguments, METHODS[method], forget_dataset=self.parts.train.select(rows),
+            copy.deepcopy(model), arguments, METHODS[method](), forget_dataset=self.parts.train.select(rows),
             retain_dataset=self.parts.train.select(kept), unseen_dataset=self.parts.unseen,
             eval_dataset=self.parts.test, processing_class=self.cell.processor,
         )  # fmt: skip
@@ -101,7 +91,7 @@ class Requests:
     def alone(self, method: str, size: int) -> dict[str, float]:
         """Requests of one size, each from the original; means over them."""
         rows = []
-        for number in range(SIZES[size]):
+        for number in range((SIZES if method in TAKEN else OF_OTHERS)[size]):
             places = np.arange(number * size, (number + 1) * size)
             model, row = self.unlearn(self.original, method, self.asked[places], np.empty(0, dtype=int))
             rows.append({**row, "distance": self.distance(model, places)})
@@ -141,14 +131,16 @@ def main() -> None:
     found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     requests = Requests(options)
     found |= requests.original_rows()
-    todo = [(name, str(size)) for size in SIZES for name in METHODS] + [(name, "queue") for name in IN_A_ROW]
+    others = [name for name, method in METHODS.items() if method is not Retrain and name not in TAKEN]
+    todo = [(name, size) for names, sizes in ((TAKEN, SIZES), (others, OF_OTHERS)) for name in names for size in sizes]
+    todo += [(name, "queue") for name in IN_A_ROW]
     for name, size in todo:
-        if size in found.setdefault(name, {}):
+        if str(size) in found.setdefault(name, {}):
             continue
-        row = requests.in_a_row(name) if size == "queue" else requests.alone(name, int(size))
-        found[name][size] = {key: round(value, 4) for key, value in row.items()}
+        row = requests.in_a_row(name) if size == "queue" else requests.alone(name, size)
+        row = found[name][str(size)] = {key: round(value, 4) for key, value in row.items()}
         write_whole(kept, json.dumps(found, indent=1) + "\n")
-        sys.stdout.write(f"{name}, {size}: {found[name][size]}\n")
+        sys.stdout.write(f"{name}, {size}: {row}\n")
         sys.stdout.flush()
     write_csv(options.output.with_suffix(".csv"), table(found))
 
