@@ -144,23 +144,40 @@ def methods_of(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in run.rows))
 
 
+def over_settings(runs: Sequence[Run], name: str, value: Callable[[Run], float]) -> float:
+    """The mean, over the settings in which a method took part, of a figure's mean over seeds."""
+    mine = [run for run in runs if name in run.rows]
+    return mean(mean(map(value, seeds)) for seeds in settings_of(mine))
+
+
 def overall(runs: Sequence[Run]) -> str:
-    """A row a method: means over all runs in which it took part."""
-    rows = []
-    for name in methods_of(runs):
-        mine = [run for run in runs if name in run.rows]
-        floors = [in_floors(seeds, name) for seeds in settings_of(mine)]
-        excess = [run.rows[name]["relearning_excess"] for run in mine]
-        test = [run.differences(name)["test_accuracy"] for run in mine]
-        cost = [run.rows[name]["visits"] / run.rows[LOTUS]["visits"] for run in mine]
-        divergence = [run.rows[name]["jsd"] / run.jsd_floor for run in mine]
-        rows.append([
-            name, f"{mean(run.gap(name) for run in mine):.4f}", f"{mean(floors):.1f}", f"{max(floors):.1f}",
-            f"{mean(excess):+.3f}", f"{max(map(abs, excess)):.3f}", f"{mean(test):+.3f}", f"{mean(divergence):.2f}",
-            f"{mean(cost):.1f}",
-        ])  # fmt: skip
-    floor = ["*floor: retrain again*", f"{mean(run.floor for run in runs):.4f}", "1.0", "", "", "", "", "1.00", ""]
-    return markdown_table(["Method", *HEADS], [*rows, floor])
+    """A row a method: means over settings."""
+    return markdown_table(["Method", *HEADS], [*(_overall(runs, name) for name in methods_of(runs)), _floor_row(runs)])
+
+
+def _overall(runs: Sequence[Run], name: str) -> list[str]:
+    mine = [run for run in runs if name in run.rows]
+    floors = [in_floors(seeds, name) for seeds in settings_of(mine)]
+    worst = max(abs(run.rows[name]["relearning_excess"]) for run in mine)
+    gap, excess, test, divergence, visits = (
+        over_settings(runs, name, value)
+        for value in (
+            lambda run: run.gap(name),
+            lambda run: run.rows[name]["relearning_excess"],
+            lambda run: run.differences(name)["test_accuracy"],
+            lambda run: run.rows[name]["jsd"] / run.jsd_floor,
+            lambda run: run.rows[name]["visits"] / run.rows[LOTUS]["visits"],
+        )
+    )
+    return [
+        name, f"{gap:.4f}", f"{mean(floors):.1f}", f"{max(floors):.1f}", f"{excess:+.3f}", f"{worst:.3f}",
+        f"{test:+.3f}", f"{divergence:.2f}", f"{visits:.1f}",
+    ]  # fmt: skip
+
+
+def _floor_row(runs: Sequence[Run]) -> list[str]:
+    floor = over_settings(runs, ORIGINAL, lambda run: run.floor)
+    return ["*floor: retrain again*", f"{floor:.4f}", "1.0", "", "", "", "", "1.00", ""]
 
 
 def by_cell(runs: Sequence[Run], value: Callable[[Run, str], float], form: str, floor: bool = False) -> str:
@@ -187,11 +204,12 @@ def _mean(form: str, values: Sequence[float]) -> str:
 
 
 def signed(runs: Sequence[Run]) -> str:
-    """Where each method is off, with its sign: means over all runs."""
-    rows = [
-        [name, *(f"{mean(run.differences(name)[metric] for run in runs if name in run.rows):+.3f}" for metric in GAPS)]
-        for name in methods_of(runs)
-    ]
+    """Where each method is off, with its sign: means over settings."""
+
+    def off(name: str, metric: str) -> float:
+        return over_settings(runs, name, lambda run: run.differences(name)[metric])
+
+    rows = [[name, *(f"{off(name, metric):+.3f}" for metric in GAPS)] for name in methods_of(runs)]
     return markdown_table(["Method", "Forget", "Retain", "Test", "MIA member rate"], rows)
 
 
@@ -300,7 +318,7 @@ def sections(runs: Sequence[Run]) -> list[str]:
         "back; it cannot say so of a model that still knows everything. Visits: samples learned from, as a multiple "
         "of LoTUS's, which stops by itself.",
         "## Where each is off",
-        "Means over all runs, method less retraining. Avg Gap charges a model for being better than retraining, too.",
+        "Means over all cells, method less retraining. Avg Gap charges a model for being better than retraining, too.",
         signed(runs),
         "## What was aimed at",
         "By a cell's mean over seeds, and by every run alone.",
