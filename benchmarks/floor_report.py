@@ -104,17 +104,19 @@ def score(row: Row) -> float:
 
 def read(source: Path, with_all: bool = False) -> list[dict[str, Any]]:
     """The finished cells of a folder, or of a file that was made of one; figures to five digits."""
-    files = sorted(source.glob("*-seed*.json")) if source.is_dir() else [source]
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    documents = found if source.is_dir() else found[0]
+    if source.is_dir():
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(source.glob("*-seed*.json"))]
+    else:
+        found = json.loads(source.read_text(encoding="utf-8"))
     kept = []
-    for document in documents:
+    for document in found:
         rows = {name: _rounded(row) for name, row in document["rows"].items()}
-        if {name.split("/")[0] for name in rows} >= {*RETRAINED, *WANTED}:
-            kept.append({"cell": document["cell"], "rows": rows})
-    most = max((len(document["rows"]) for document in kept), default=0)
-    # Of some models a method has no configuration.
-    return [document for document in kept if not with_all or len(document["rows"]) >= most - 2]
+        names = {name.split("/")[0] for name in rows}
+        if names >= {*RETRAINED, *WANTED}:
+            kept.append((names, {"cell": document["cell"], "rows": rows}))
+    most = max((len(names) for names, _ in kept), default=0)
+    # Some models refuse a method.
+    return [document for names, document in kept if not with_all or len(names) >= most - 1]
 
 
 def written(documents: Sequence[Mapping[str, Any]]) -> str:

@@ -85,6 +85,7 @@ def test_tables_and_json_of_what_is_finished(tmp_path, monkeypatch):
     main()
     text, found = (tmp_path / "out.md").read_text(), json.loads((tmp_path / "out.json").read_text())
     assert "1 cells" in text and "2 runs, seeds 0, 1" in text and len(found) == 2
+    assert Run.of(found[0]).gap(OWN) == pytest.approx(0.015)
     assert found == read(tmp_path / "out.json") and found[0]["rows"].keys() == document()["rows"].keys()
     assert (tmp_path / "out.png").stat().st_size > 10_000
     monkeypatch.setattr("sys.argv", ["floor_report", str(tmp_path / "out.json"), "--output", str(tmp_path / "out")])
