@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -111,8 +112,10 @@ def read(source: Path, with_all: bool = False) -> list[dict[str, Any]]:
     kept = []
     for document in found:
         rows = {name: _rounded(row) for name, row in document["rows"].items()}
-        names = {name.split("/")[0] for name in rows}
-        if names >= {*RETRAINED, *WANTED}:
+        configurations = Counter(name.split("/")[0] for name in rows)
+        names = configurations.keys()
+        # The same number of each method, or it was broken off between two of the last.
+        if names >= {*RETRAINED, *WANTED} and len({configurations[name] for name in names - {*RETRAINED, ORIGINAL}}) == 1:
             kept.append((names, {"cell": document["cell"], "rows": rows}))
     most = max((len(names) for names, _ in kept), default=0)
     # Some models refuse a method.

@@ -74,9 +74,11 @@ class TestOneRun:
 def test_tables_and_json_of_what_is_finished(tmp_path, monkeypatch):
     for seed in (0, 1):
         (tmp_path / f"digits-vit-10-seed{seed}.json").write_text(json.dumps(document(seed)))
-    broken_off = document(2)
-    del broken_off["rows"]["salun/0"], broken_off["rows"]["salun/1"]
-    (tmp_path / "digits-vit-10-seed2.json").write_text(json.dumps(broken_off))
+    for seed, missing in ((2, ("salun/0", "salun/1")), (3, (f"{LASTING}/1",))):
+        broken_off = document(seed)
+        for name in missing:
+            del broken_off["rows"][name]
+        (tmp_path / f"digits-vit-10-seed{seed}.json").write_text(json.dumps(broken_off))
     runs = [Run.of(entry) for entry in read(tmp_path)]
     assert [run.seed for run in runs] == [0, 1]
     assert "| margin_matching " in overall(runs) and "| *floor: retrain again* |" in overall(runs)

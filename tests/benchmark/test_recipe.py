@@ -34,7 +34,7 @@ def test_there_is_one_for_every_setting_of_the_paper():
 def test_every_recipe_names_methods_and_options_that_exist(name):
     recipe = load_recipe(name)
     rows = choose(["all"], recipe.methods, has_retrain=True)
-    assert PAPER_METHODS | {"margin_matching", "salun", "salun_lotus"} | LATER_METHODS <= set(rows)
+    assert PAPER_METHODS | {"margin_matching", "warm_restart", "salun", "salun_lotus"} | LATER_METHODS <= set(rows)
     assert ("ct" in rows) == (recipe.model.get("config", {}).get("model_type") in ("resnet", "cifar_resnet"))
     assert list(recipe.seeds) == ([0, 1, 2] if name.startswith("cifar10-") else [3407, 13, 12])
     assert recipe.tiny().model["config"].keys() >= {"model_type"} and recipe.tiny().forget == recipe.forget
@@ -61,7 +61,7 @@ def test_settings_of_other_papers_are_those_of_resnets_and_elsewhere_the_default
     for name in ("vit-cifar10", "vit-imagenet"):
         rows = choose(["all"], load_recipe(name).methods, has_retrain=True)
         # The closed loop's own rate and rounds: 1e-6 and three rounds were those of the open one.
-        assert all(rows[later].arguments == {} for later in ("margin_matching", *LATER_METHODS))
+        assert all(rows[later].arguments == {} for later in ("margin_matching", "warm_restart", *LATER_METHODS))
 
 
 def test_a_file_goes_over_what_it_includes(write):
