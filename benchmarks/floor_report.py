@@ -114,8 +114,9 @@ def read(source: Path, with_all: bool = False) -> list[dict[str, Any]]:
         rows = {name: _rounded(row) for name, row in document["rows"].items()}
         configurations = Counter(name.split("/")[0] for name in rows)
         names = configurations.keys()
-        # The same number of each method, or it was broken off between two of the last.
-        if names >= {*RETRAINED, *WANTED} and len({configurations[name] for name in names - {*RETRAINED, ORIGINAL}}) == 1:
+        # The same of each method, or it was broken off between two of the last.
+        numbers = {configurations[name] for name in names - {*RETRAINED, ORIGINAL}}
+        if names >= {*RETRAINED, *WANTED} and len(numbers) == 1:
             kept.append((names, {"cell": document["cell"], "rows": rows}))
     most = max((len(names) for names, _ in kept), default=0)
     # Some models refuse a method.

@@ -1,16 +1,17 @@
-"""What a person at a terminal sees: one bar at a time, no line that tells them nothing, and no character it obeys."""
+"""What a person at a terminal sees: one bar at a time, nothing that tells nothing or is obeyed, no table too wide."""
 
 from __future__ import annotations
 
 import io
 import logging
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-from hf_lotus.utils.text import printable
+from hf_lotus.utils.text import fold_tables, printable
 
 # What progress bars write to go back to the start of a line, and up to an earlier one.
 _MOVES = re.compile(r"(?:\r|\n|\x1b\[A)*")
@@ -41,6 +42,7 @@ class Escaping:
     """A text stream that shows the control characters in what is written, and lets none of them through.
 
     Names of classes, files, columns and repositories are anybody's; this is the one place where they reach a terminal.
+    A table that is printed at once is folded to the width of the terminal; a file or a pipe gets it whole.
 
     Args:
         stream: where it all goes; everything but writing is its own.
@@ -52,7 +54,10 @@ class Escaping:
     def write(self, text: str) -> int:
         """Write; what a progress bar writes first to move about its own lines stays."""
         moves = cast(re.Match, _MOVES.match(text)).group()
-        self._stream.write(moves + printable(text[len(moves) :]))
+        shown = printable(text[len(moves) :])
+        if self._stream.isatty():
+            shown = fold_tables(shown, shutil.get_terminal_size().columns)
+        self._stream.write(moves + shown)
         return len(text)
 
     def writelines(self, lines: Any) -> None:

@@ -1,4 +1,4 @@
-"""Text for people: names that were nearly right, figures, and Markdown tables."""
+"""Text for people: names that were nearly right, figures, and Markdown tables, folded where a screen is narrow."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import html
 import re
 from collections.abc import Sequence
+from itertools import groupby
 
 # Characters that Markdown reads as marks: these anywhere, the last two unless letters or digits stand on both sides.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$#]|(?<!\w)[_-]|[_-](?!\w)")
@@ -55,6 +56,33 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     ruler = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
     return "\n".join([line(header), ruler, *map(line, rows)])
+
+
+def fold_tables(text: str, width: int) -> str:
+    """A text whose tables of `markdown_table` are no wider than a screen, as far as their columns allow.
+
+    A wider one becomes several, one below the other, each with the first column.
+
+    Args:
+        text: the text.
+        width: of the screen, in characters.
+    """
+    lines: list[str] = []
+    for is_table, found in groupby(text.split("\n"), lambda line: line.startswith("|")):
+        block = list(found)
+        is_wide = is_table and len(block) > 1 and len(block[1]) > width and set(block[1]) <= set("|-:")
+        lines += _folded(block, width) if is_wide else block
+    return "\n".join(lines)
+
+
+def _folded(table: Sequence[str], width: int) -> list[str]:
+    first, *rest = [place for place, mark in enumerate(table[1]) if mark == "|"][1:]
+    lines, left = [], first
+    while rest:
+        fitting = [right for right in rest if first + 1 + right - left <= width] or rest[:1]
+        lines += ["", *(line[: first + 1] + line[left + 1 : fitting[-1] + 1] for line in table)]
+        left, rest = fitting[-1], rest[len(fitting) :]
+    return lines[1:] or [*table]
 
 
 def nearest(name: str, names: list[str]) -> str:

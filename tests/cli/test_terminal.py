@@ -1,8 +1,13 @@
 """What is seen in a terminal."""
 
+import io
 import logging
+import sys
 
-from hf_lotus.cli.terminal import quieten
+import pytest
+
+from hf_lotus.cli.terminal import escaped, quieten
+from hf_lotus.utils.text import markdown_table
 from tests.conftest import TINY_MODELS
 
 
@@ -24,3 +29,20 @@ def test_bars_of_moments_and_lines_that_tell_nothing_are_left_out(tmp_path, capf
             assert [bool(handler.filter(record)) for record in records] == [False, True]
     finally:
         transformers_logging.enable_progress_bar()
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_table_is_folded_for_a_terminal_and_whole_in_a_file(is_terminal, monkeypatch):
+    stream = io.StringIO()
+    stream.isatty = lambda: is_terminal
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout", stream)
+    table = markdown_table(["Model", *map(str, range(10))], [["lotus", *["0.5"] * 10]])
+    with escaped():
+        sys.stdout.write(f"\n{table}\n\nThat is all.\n")
+    text = stream.getvalue()
+    assert text.endswith("\n\nThat is all.\n")
+    if is_terminal:
+        assert max(map(len, text.split("\n"))) <= 40 and text.count("lotus") == 2
+    else:
+        assert table in text
