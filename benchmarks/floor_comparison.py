@@ -5,8 +5,8 @@
 The settings of `cells.py`, each with three retrained models, our methods as they are now and tuned rivals; or
 with `--methods all`, every method there is. Every method gets the same number of configurations. Every row has its
 relearning excess and its cost in sample visits; no retrained model takes part in a choice. Broken off, it goes on
-where it stopped; `--cells` divides the work between processes. `floor_cells` has the cells that were measured: copied
-into the folder, they are not measured again.
+where it stopped; `--cells` divides the work between processes. `--known docs/floor_comparison.json` takes what was
+measured for that page, so that only what is not on it is run.
 """
 
 from __future__ import annotations
@@ -136,9 +136,7 @@ class FloorCell(Cell):
 
     def run(self) -> None:
         """Train, retrain, unlearn by every configuration, measure, and write the rows as they come."""
-        path = Path(self.options.output_dir) / f"{self.name}.json"
-        done = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        rows = done.get("rows", {})
+        rows = json.loads(self.path.read_text(encoding="utf-8"))["rows"] if self.path.exists() else {}
         contenders = self.contenders
         if {*RETRAINED, "original", *contenders} <= rows.keys():
             return
@@ -157,10 +155,22 @@ class FloorCell(Cell):
                     trainer.train()
                 visits = count[0]
             rows[name] = {**self.measured(name, trainer), "visits": visits}
-            controls = evaluator.yardstick.controls.__dict__
-            document = {"cell": [self.data, self.model, self.forget, self.seed], "controls": controls, "rows": rows}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(document, indent=1) + "\n")
+            self.keep(rows)
+
+    @property
+    def path(self) -> Path:
+        """Of its rows."""
+        return Path(self.options.output_dir) / f"{self.name}.json"
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What tells it from others."""
+        return self.data, self.model, self.forget, self.seed
+
+    def keep(self, rows: Mapping[str, Mapping[str, object]]) -> None:
+        """Write the rows."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, json.dumps({"cell": self.key, "rows": rows}, indent=1) + "\n")
 
     def trainer(
         self, model: nn.Module, contender: Contender, sets: Mapping, retrained: nn.Module, evaluator: Evaluator | None
@@ -226,12 +236,17 @@ def main() -> None:
     parser.add_argument("--cells", default="0/1", help="part/parts: do each parts-th cell, from the part-th on")
     parser.add_argument("--only", default="", help="do the cells with this in their names")
     parser.add_argument("--methods", choices=["ours", "all"], default="ours", help="ours and tuned rivals, or all")
+    parser.add_argument("--known", type=Path, help="JSON file of a page: its rows are not measured again")
     options = parser.parse_args()
     part, parts = map(int, options.cells.split("/"))
     cells = [FloorCell(*which, options) for which in product(DATA, MODELS, FORGET, SEEDS)]
     cells = sorted(cells, key=lambda cell: cell.seed)
+    page = json.loads(options.known.read_text(encoding="utf-8")) if options.known else []
+    known = {tuple(entry["cell"]): entry["rows"] for entry in page}
     for cell in [cell for cell in cells if options.only in cell.name][part::parts]:
         started = time.perf_counter()
+        if cell.key in known and not cell.path.exists():
+            cell.keep(known[cell.key])
         cell.run()
         sys.stdout.write(f"{cell.name}: {time.perf_counter() - started:.0f} s\n")
         sys.stdout.flush()

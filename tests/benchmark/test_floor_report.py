@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from floor_comparison import RETRAINED, FloorCell, configurations, counted_visits, other_configurations
+from floor_comparison import main as compare
 from floor_report import (
     LASTING,
     LOTUS,
@@ -113,6 +114,18 @@ def test_what_is_published_is_of_its_figures(page):
     text = (docs / f"{page}.md").read_text(encoding="utf-8")
     for table in (overall(runs), signed(runs), aims(runs), by_cell(runs, Run.gap, "{:.4f}", floor=True)):
         assert table in text
+
+
+def test_what_is_published_is_not_measured_again(tmp_path, monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "floor_comparison.json"
+    monkeypatch.setattr(FloorCell, "models_and_sets", lambda self: pytest.fail(f"{self.name} is measured"))
+    options = ["--output_dir", str(tmp_path), "--known", str(page), "--only", "digits-vit-10-seed1"]
+    for _ in range(2):
+        monkeypatch.setattr("sys.argv", ["floor_comparison", *options])
+        compare()
+        (found,) = read(tmp_path)
+        assert found in read(page)
+        options = options[:2] + options[4:]
 
 
 def test_every_method_is_compared_and_has_as_many_configurations():
