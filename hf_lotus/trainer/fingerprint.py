@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ LENGTH = ("num_train_epochs", "max_steps", "early_stopping_patience")
 _ENDLESS = ("constant", "constant_with_warmup")
 # Of each set so many samples are read; the labels and, of a selection, the row numbers of all of them.
 _SAMPLES_READ = 64
+# Samples that were made ready stay as they are, and a comparison asks for each row's identity anew.
+_KNOWN: WeakKeyDictionary[Dataset, str] = WeakKeyDictionary()
 _NAMES = {"model": "the model's weights (give the original model, not a checkpoint)"}
 
 
@@ -135,6 +138,14 @@ def _source(dataset: Dataset) -> Dataset:
 
 def _set_digest(dataset: Dataset) -> str:
     """SHA-256 of a set's labels, of which rows it has, and of a few samples from all over it, as a model gets them."""
+    if not are_ready(dataset):
+        return _digest_as_read(dataset)
+    if dataset not in _KNOWN:
+        _KNOWN[dataset] = _digest_as_read(dataset)
+    return _KNOWN[dataset]
+
+
+def _digest_as_read(dataset: Dataset) -> str:
     labels = read_dataset_labels(dataset).numpy()
     sha = hashlib.sha256(f"{len(labels)} samples".encode() + labels.tobytes())
     rows = getattr(_source(dataset), "_indices", None)

@@ -1,4 +1,4 @@
-"""Run on each rank: every method divided over two ranks, by FSDP2 or by DeepSpeed, and whole on each.
+"""Run on each rank: methods divided over two ranks, by FSDP2 or by DeepSpeed, and whole on each.
 
 accelerate divides nothing on a CPU and says nothing of it (it runs DDP). All that it looks at is the kind of device,
 so it is told of GPUs; the process group is gloo's, the tensors are on the CPU, and all else is as with GPUs.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -121,7 +122,7 @@ def refusals(ranks: Ranks, divided: dict[str, str]) -> None:
     ranks.refusal("first rank alone of what is to be whole", SSD())
 
 
-def main(folder: Path, kind: str) -> None:
+def main(folder: Path, kind: str, methods: Sequence[str]) -> None:
     torch.set_num_threads(1)
     os.environ["DS_ACCELERATOR"] = "cpu"  # DeepSpeed itself can compute on one
     chosen = launched_with(KINDS[kind])
@@ -129,7 +130,7 @@ def main(folder: Path, kind: str) -> None:
     ranks, parts = Ranks(folder), scans_divided(kept_scans())
     for label, variables in {"whole": {}, "divided": chosen}.items():
         use(**variables)
-        for name in sorted(METHODS.keys() - WHOLE):  # on both ranks in one order
+        for name in methods:
             ranks.run(f"{name} {label}", METHODS[name], options=options_of(name))
         ranks.run(f"resnet {label}", METHODS["lotus"], "resnet")
         # 29 and 30 samples for the ranks to measure: one batch and two.

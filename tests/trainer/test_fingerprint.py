@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset
 
 from hf_lotus.methods import SCRUB, SSD, Finetune, LoTUS
+from hf_lotus.publishing.digests import sample_contents
 from hf_lotus.trainer.checkpoints import MARK, read_mark
 from hf_lotus.trainer.fingerprint import differences, run_identity
 from tests.conftest import divided
@@ -206,6 +207,19 @@ class TestIdentity:
         first = identity()
         assert first == identity() == json.loads(json.dumps(first)) and differences(first, identity()) == []
         assert "u3" not in str(first) and len(first["model"]) == 64
+
+    def test_samples_made_ready_are_read_once(self, tmp_path, monkeypatch):
+        trainer, read = build(tmp_path, LoTUS()), []
+        names = ("forget", "retain", "unseen")
+        splits = {name: trainer.splits[name].select(range(50)) for name in names}
+        monkeypatch.setattr(
+            "hf_lotus.trainer.fingerprint.sample_contents", lambda one: read.append(one) or sample_contents(one)
+        )
+        first, again = (run_identity(trainer.method, trainer.teacher, splits, trainer.args) for _ in range(2))
+        assert first == again and len(read) == 3
+        splits["forget"] = trainer.splits["forget"].select(range(10, 60))
+        other = run_identity(trainer.method, trainer.teacher, splits, trainer.args)
+        assert differences(first, other) == ["the forget set"] and len(read) == 4
 
     def test_reading_samples_that_change_draws_no_numbers_of_the_run(self, tmp_path):
         class Noisy(torch.utils.data.Dataset):

@@ -17,12 +17,15 @@ from transformers import ViTForImageClassification
 
 from hf_lotus.methods import SSD, UNSIR, L1Sparse, LoTUS, MUNBa, SalUn, SFRon
 from hf_lotus.trainer.sharding import check_launch, check_sharding, needs_whole
+from tests.support.every_method import by_kind
 from tests.support.killed_runs import METHODS
 from tests.support.method_helpers import equal
 from tests.support.ranks import on_ranks
 from tests.support.sharded_on_ranks import KINDS, WHOLE, main
 
 DIVISIBLE = sorted(METHODS.keys() - WHOLE)
+# Noise, a loop's state, rounds to go back to, a parallel set of samples, parameters begun anew; and none of these.
+BY_KIND = {"lotus", "margin_matching", "scrub_r", "amun", "msg", "finetune"}
 _MASKING, _ASKING = ("salun", "sfron", "rum"), ("unsir", "warm_restart")
 
 
@@ -34,10 +37,11 @@ def kind(request):
 
 
 @pytest.fixture(scope="module")
-def ranks(kind, tmp_path_factory):
+def ranks(kind, tmp_path_factory, pytestconfig):
     """The folder that two ranks, started once, have filled."""
     folder = tmp_path_factory.mktemp("ranks")
-    on_ranks(main, folder, kind)
+    exhaustive = pytestconfig.getoption("--exhaustive")
+    on_ranks(main, folder, kind, [name for name in DIVISIBLE if exhaustive or name in BY_KIND])
     return folder
 
 
@@ -60,7 +64,7 @@ def rounded(decisions):
     return [{k: round(v, 4) if isinstance(v, float) else v for k, v in entry.items()} for entry in decisions]
 
 
-@pytest.mark.parametrize("name", [*DIVISIBLE, "resnet", "uneven", "accumulated"])
+@pytest.mark.parametrize("name", [*by_kind(DIVISIBLE, BY_KIND), "resnet", "uneven", "accumulated"])
 def test_a_divided_model_ends_as_a_whole_one_does(kind, ranks, records, name):
     divided, whole = (records[f"{name} {label}"] for label in ("divided", "whole"))
     assert divided["ranks"] == whole["ranks"] == 2
