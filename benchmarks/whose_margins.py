@@ -58,7 +58,7 @@ METHODS = {**{who: MarginMatching(unseen_margins=who) for who in UNSEEN_MARGINS}
 
 def measured(cell: FloorCell, rows: dict[str, dict[str, float]]) -> None:
     """Add the rows of a cell that are not there yet, and the retrained models' from the comparison."""
-    compared = json.loads((Path(cell.options.output_dir) / f"{cell.name}.json").read_text(encoding="utf-8"))["rows"]
+    compared = json.loads(cell.path.read_text(encoding="utf-8"))["rows"]
     rows.update({name: compared[name] for name in RETRAINED})
     todo = [name for name in METHODS if name not in rows]
     if not todo:

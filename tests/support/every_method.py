@@ -105,6 +105,12 @@ def by_kind(names: Iterable[str], kinds: Collection[str] = KINDS) -> list[Parame
     return [pytest.param(name, marks=() if name in kinds else pytest.mark.exhaustive) for name in names]
 
 
+def run_by_kind(config: pytest.Config, names: Iterable[str], kinds: Collection[str]) -> list[str]:
+    """What a fixture has to run for the parameters of `by_kind`."""
+    exhaustive = config.getoption("--exhaustive")
+    return [name for name in names if exhaustive or name in kinds]
+
+
 kept_scans = functools.cache(scans)
 _PROCESSOR = ViTImageProcessorPil(size={"height": SIZE, "width": SIZE})
 

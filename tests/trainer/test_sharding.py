@@ -17,7 +17,7 @@ from transformers import ViTForImageClassification
 
 from hf_lotus.methods import SSD, UNSIR, L1Sparse, LoTUS, MUNBa, SalUn, SFRon
 from hf_lotus.trainer.sharding import check_launch, check_sharding, needs_whole
-from tests.support.every_method import by_kind
+from tests.support.every_method import by_kind, run_by_kind
 from tests.support.killed_runs import METHODS
 from tests.support.method_helpers import equal
 from tests.support.ranks import on_ranks
@@ -40,8 +40,7 @@ def kind(request):
 def ranks(kind, tmp_path_factory, pytestconfig):
     """The folder that two ranks, started once, have filled."""
     folder = tmp_path_factory.mktemp("ranks")
-    exhaustive = pytestconfig.getoption("--exhaustive")
-    on_ranks(main, folder, kind, [name for name in DIVISIBLE if exhaustive or name in BY_KIND])
+    on_ranks(main, folder, kind, run_by_kind(pytestconfig, DIVISIBLE, BY_KIND))
     return folder
 
 

@@ -13,7 +13,7 @@ from transformers import ResNetForImageClassification
 from hf_lotus.data.images import ReadyImages
 from hf_lotus.evaluation.predictions import predict
 from hf_lotus.methods import SSD, SalUn
-from tests.support.every_method import EVERY_METHOD, KINDS, NOISY, build, by_kind, options_of
+from tests.support.every_method import EVERY_METHOD, KINDS, NOISY, build, by_kind, options_of, run_by_kind
 from tests.support.method_helpers import equal
 from tests.support.ranks import on_ranks
 from tests.support.trainer_on_ranks import BATCH, main
@@ -25,8 +25,7 @@ BY_KIND = KINDS | {"finetune"}
 def ranks(tmp_path_factory, pytestconfig):
     """The folder that two ranks, started once, have filled."""
     folder = tmp_path_factory.mktemp("ranks")
-    exhaustive = pytestconfig.getoption("--exhaustive")
-    on_ranks(main, folder, [name for name in EVERY_METHOD if exhaustive or name in BY_KIND])
+    on_ranks(main, folder, run_by_kind(pytestconfig, EVERY_METHOD, BY_KIND))
     return folder
 
 
